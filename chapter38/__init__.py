@@ -1,7 +1,8 @@
 """Chapter 38: one Recipe climbs a three-rung ladder (Code, Canvas, Call) and leaves every rung as the same Picture."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
+
+from chapter38.lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -10,13 +11,23 @@ if TYPE_CHECKING:
     from chapter38.picture import Picture, Receipt
     from chapter38.recipe import Recipe
 
-_HOME = {
+__all__ = ["CannotExpress", "Chapter38Error", "Picture", "Receipt", "Recipe", "__version__", "draw"]
+
+__getattr__ = lazy(__name__, {
     "Recipe": "recipe", "Picture": "picture", "Receipt": "picture", "CannotExpress": "errors", "Chapter38Error": "errors",
-}  # fmt: skip
-__all__ = ["CannotExpress", "Chapter38Error", "Picture", "Receipt", "Recipe", "__version__"]
+})  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'chapter38' has no attribute {name!r}")
-    return getattr(import_module(f"chapter38.{_HOME[name]}"), name)
+def draw(recipe: "Recipe", rung: Literal["code", "canvas", "call"] = "code") -> "Picture":
+    """Draw a recipe on one rung of the ladder: the same recipe gives the same picture on each.
+
+    >>> draw(Recipe(prompt="a red boat")).save("boat.png")  # doctest: +SKIP
+    """
+    from importlib import import_module
+
+    from chapter38.errors import RecipeError, nearest
+
+    if rung not in ("code", "canvas", "call"):
+        raise RecipeError(f"unknown rung {rung!r}; {nearest(rung, ('code', 'canvas', 'call'))}")
+    picture: Picture = import_module(f"chapter38.{rung}").draw(recipe)
+    return picture

@@ -1,0 +1,179 @@
+"""The registry of models, and the one door to their weights: nothing else calls `from_pretrained`."""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chapter38.errors import ModelError, nearest
+from chapter38.recipe import models as registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from chapter38.code.parts import Parts
+
+SEAL = "sha256.json"  # beside a model's folders: file -> SHA-256
+_PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
+__all__ = ["SEAL", "checksums", "load", "registry", "seal", "where"]
+
+
+def load(
+    name: str,
+    *,
+    device: "str | torch.device | None" = None,
+    dtype: "torch.dtype | None" = None,
+    vae: str | None = None,
+) -> "Parts":
+    """Load a model by its name in the registry, its Hub id, or its folder, and take it apart.
+
+    device None: CUDA or MPS where there is one, else the CPU; dtype None: float16 there, float32 on the CPU.
+    `vae` swaps the autoencoder for another one. Raises ModelError where weights are unknown, absent, corrupt or
+    gated; it says what to do.
+    """
+    import torch
+
+    from chapter38.code.parts import Parts
+
+    device = torch.device(device or _device())
+    dtype = dtype or (torch.float32 if device.type == "cpu" else _dtype(name))
+    source = where(name)
+    weights = checksums(Path(source)) if Path(source).is_dir() else {}
+    extra = {"vae": _vae(vae, dtype)} if vae else {}
+    pipeline = _open(name, lambda: _pipeline(source, dtype, extra))
+    for part in (pipeline.vae, getattr(pipeline, "unet", None) or pipeline.transformer):
+        if part.dtype != dtype:
+            raise ModelError(f"{name}: asked for {dtype}, its weights arrived as {part.dtype}; update diffusers")
+    pipeline.set_progress_bar_config(disable=True)
+    return Parts(pipeline.to(device), name=name, revision=None, weights=weights)
+
+
+def where(name: str) -> str:
+    """The folder or Hub id that `name` stands for. Raises ModelError for a name that is neither."""
+    if name in registry():
+        return str(_bundled(name) or registry()[name]["hub"])
+    if Path(name).is_file():
+        raise ModelError(f"{name}: is a file; expected a folder in Diffusers layout (one that holds model_index.json)")
+    if Path(name).is_dir():
+        if not (Path(name) / "model_index.json").is_file():
+            raise ModelError(f"{name}: holds no model_index.json; expected a folder in Diffusers layout")
+        return name
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return name
+    raise ModelError(f"unknown model {name!r}; {nearest(name, registry())} A Hub id (owner/name) or a folder works too")
+
+
+def seal(folder: "os.PathLike[str] | str") -> Path:
+    """Write the SHA-256 of every weight file under `folder` into `sha256.json` there; `load` then checks them."""
+    folder = Path(folder)
+    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
+    target = folder / SEAL
+    target.write_text(json.dumps(sums, indent=1) + "\n", "utf-8")
+    return target
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 of every weight file of a model's folder, held against its seal where it has one.
+
+    Raises ModelError on a file that is missing, differs from the seal, is truncated, or is a pickle.
+    """
+    sealed: dict[str, str] = json.loads((folder / SEAL).read_text("utf-8")) if (folder / SEAL).is_file() else {}
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        file = path.relative_to(folder).as_posix()
+        if path.suffix in _PICKLES:
+            raise ModelError(f"{file}: is a pickle, which can run code when it is opened; expected .safetensors")
+        if path.suffix == ".safetensors":
+            found[file] = _sha256(path)
+    for file, digest in sealed.items():
+        if file not in found:
+            raise ModelError(f"{folder.name}: the weight file {file} is missing")
+        if found[file] != digest:
+            raise ModelError(f"{file}: SHA-256 is {found[file][:12]}…, its seal says {digest[:12]}…; the file is not what shipped")
+    return found
+
+
+def _bundled(name: str) -> Path | None:
+    folder: str | None = registry()[name].get("folder")
+    return Path(__file__).parent.parent / folder if folder else None
+
+
+def _safely(dtype: Any) -> dict[str, Any]:
+    """`torch_dtype` is the spelling that every Diffusers since 0.39 obeys; safetensors only; no remote code."""
+    return {"torch_dtype": dtype, "use_safetensors": True}
+
+
+def _pipeline(source: str, dtype: Any, extra: dict[str, Any]) -> Any:
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(source, **_safely(dtype), **extra)
+
+
+def _vae(name: str, dtype: Any) -> Any:
+    from diffusers import AutoencoderKL
+
+    folder = Path(where(name))
+    subfolder = "vae" if (folder / "vae").is_dir() else None
+    return _open(name, lambda: AutoencoderKL.from_pretrained(str(folder), subfolder=subfolder, **_safely(dtype)))
+
+
+def _open(name: str, read: Any) -> Any:
+    """Run `read` without its progress bars; turn what it raises into one sentence that says what to do."""
+    try:
+        with _quietly():
+            return read()
+    except Exception as error:  # the libraries raise nearly anything on a broken file
+        raise ModelError(f"{name}: cannot be loaded ({_first_line(error)})") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No bars, no advice on optional parts, no reminder that `torch_dtype` has a newer spelling (older releases need it)."""
+    from diffusers.utils import logging as diffusers_log
+    from transformers.utils import logging as transformers_log
+
+    logs = [log for log in (diffusers_log, transformers_log) if log.is_progress_bar_enabled()]
+    for log in logs:
+        log.disable_progress_bar()
+    loud = transformers_log.get_verbosity()
+    transformers_log.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+            yield
+    finally:
+        transformers_log.set_verbosity(loud)
+        for log in logs:
+            log.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, registry().get(name, {}).get("dtype") or "float16")
+
+
+def _sha256(path: Path) -> str:
+    stat = path.stat()
+    return _hash(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hash(path: str, size: int, mtime: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
