@@ -1,0 +1,43 @@
+"""A model card beside each file of weights: `card.json` for programs, `README.md` for people; every figure measured, dated."""
+
+import datetime
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from chapter38 import postcards
+
+WEIGHTS = Path(postcards.__file__).parent / "weights"
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def base_sha256(weights: Path = WEIGHTS) -> str:
+    """Names the base that an adapter was trained on: the digest of its denoiser's file."""
+    return sha256(weights / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def write_card(folder: Path, title: str, says: str, made: dict[str, Any], figures: dict[str, str]) -> None:
+    """`says`: what it is and what it is not, in sentences; `made`: how; `figures`: what was measured -> the result with its interval."""
+    files = {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    card = {
+        "title": title, "says": says, "date": datetime.date.today().isoformat(), "licence": "MIT", "sha256": files,
+        "base": {"model": "postcards", "unet_sha256": base_sha256()}, "made": made, "figures": figures,
+    }  # fmt: skip
+    (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "README.md").write_text(_page(card), "utf-8")
+
+
+def _page(card: dict[str, Any]) -> str:
+    table = lambda head, rows: "\n".join(  # noqa: E731
+        [f"| {head} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    )
+    return (
+        f"---\nlicense: mit\nlibrary_name: diffusers\n---\n# {card['title']}\n\n{card['says']}\n\n"
+        f"Measured {card['date']}, on the base whose U-Net has SHA-256 `{card['base']['unet_sha256'][:16]}…`.\n\n"
+        f"{table('measured', card['figures'])}\n\n{table('made', card['made'])}\n\n{table('SHA-256', card['sha256'])}\n"
+    )
