@@ -1,0 +1,229 @@
+"""LoRA files in every spelling: read into one form, checked against a base, written in another, bit for bit.
+
+A LoRA adds alpha / rank · B·A to a weight W (Hu et al. 2022, arXiv:2106.09685, section 4.1). What differs in the wild is
+how A ("down"), B ("up") and alpha are named, and where alpha is kept.
+"""
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chapter38.code.shapes import Base, Module
+from chapter38.code.weightfile import Header, Tensor, read_header, write
+from chapter38.errors import AdapterError, nearest
+
+METADATA_KEY = "lora_adapter_metadata"  # where Diffusers keeps PEFT's config, alpha among it
+SUFFIXES = {  # ending of a key -> (what it holds, who writes it so)
+    ".lora_A.weight": ("down", "peft"), ".lora_B.weight": ("up", "peft"),
+    ".lora_A.default.weight": ("down", "peft"), ".lora_B.default.weight": ("up", "peft"),
+    ".lora_down.weight": ("down", "kohya"), ".lora_up.weight": ("up", "kohya"), ".lora_mid.weight": ("mid", "kohya"),
+    ".lora.down.weight": ("down", "diffusers"), ".lora.up.weight": ("up", "diffusers"),
+    "_lora.down.weight": ("down", "diffusers"), "_lora.up.weight": ("up", "diffusers"),
+    ".lora_linear_layer.down.weight": ("down", "diffusers"), ".lora_linear_layer.up.weight": ("up", "diffusers"),
+    ".alpha": ("alpha", "kohya"), ".dora_scale": ("dora", "kohya"),
+    ".lora_magnitude_vector": ("dora", "peft"), ".lora_magnitude_vector.weight": ("dora", "peft"),
+    **{f".{part}": (part, "lycoris") for part in (
+        "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
+        "lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
+    )},
+}  # fmt: skip
+SPELLINGS = ("peft", "kohya", "comfyui")
+_TEXT = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
+_CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
+_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
+
+
+@dataclass(frozen=True)
+class Low:
+    """A LoRA on one module. down (rank, in, …), up (out, rank, …), `alpha` the effective one: scale is alpha / rank."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+    dora: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def delta(self) -> np.ndarray:
+        """alpha / rank · B·A, float32, in the shape of the weight it is added to."""
+        down, up = self.down.numpy(), self.up.numpy()
+        product = up.reshape(up.shape[0], -1).astype(np.float32) @ down.reshape(self.rank, -1).astype(np.float32)
+        return (self.alpha / self.rank * product).reshape(up.shape[0], *down.shape[1:])
+
+
+Lora = dict[tuple[str, str], Low]  # (component, Diffusers' name of the module) -> its Low
+
+
+def split(key: str) -> tuple[str, str | None]:
+    """(the module's part of a key, its ending from SUFFIXES or None)."""
+    for suffix in _LONGEST_FIRST:
+        if key.endswith(suffix):
+            return key[: -len(suffix)], suffix
+    return key, None
+
+
+def names(module: Module) -> Iterable[str]:
+    """Every spelling of a module's name that adapter files use."""
+    component, name, original = module.component, module.name, module.original
+    flat, old = name.replace(".", "_"), original.replace(".", "_")
+    if component == "unet":
+        processor = name.replace(".to_", ".processor.to_").removesuffix(".0") if ".to_" in name else name
+        yield from (f"unet.{name}", f"unet.{processor}", processor, f"base_model.model.{name}")
+        yield from (f"lora_unet_{flat}", f"lora_unet_{old}", f"lycoris_{flat}", f"diffusion_model.{original}")
+    else:
+        yield from (f"{component}.{name}", f"{component}.text_model.{name}")
+        yield from (f"{prefix}_text_model_{flat}" for prefix in _TEXT[component])
+        yield f"text_encoders.{_CLIP[component]}.transformer.text_model.{name}"
+
+
+def lookup(base: Base) -> dict[str, Module]:
+    """Every spelling -> the module of the base."""
+    return {spelling: module for module in base.modules.values() for spelling in names(module)}
+
+
+def load(path: "os.PathLike[str] | str", base: Base) -> Lora:
+    """Read a LoRA made for `base`, whatever its spelling.
+
+    Raises AdapterError on a pickle, a broken file, NaN or infinite values, rank zero, halves without their other half,
+    LoHa and LoKr, and on a LoRA made for another base (with both shapes).
+    """
+    header = read_header(path)
+    where, table = Path(path).name, lookup(base)
+    found: dict[str, dict[str, str]] = {}
+    for key in header.tensors:
+        stem, suffix = split(key)
+        part = SUFFIXES[suffix][0] if suffix else "unknown"
+        found.setdefault(stem, {})[part] = key
+    _refuse(where, header, found, table, base)
+    config = json.loads(header.metadata.get(METADATA_KEY, "{}"))
+    lora: Lora = {}
+    for stem, keys in found.items():
+        module = table[stem]
+        down, up = header.read(keys["down"]), header.read(keys["up"])
+        alpha = float(_value(header, keys["alpha"])) if "alpha" in keys else _alpha(config, module, down.shape[0])
+        lora[module.component, module.name] = Low(down, up, alpha, header.read(keys["dora"]) if "dora" in keys else None)
+    _finite(where, lora)
+    return lora
+
+
+def save(lora: Lora, path: "os.PathLike[str] | str", spelling: str, base: Base) -> Path:
+    """Write a LoRA as "peft" (what Diffusers saves), "kohya" or "comfyui"; A and B keep their bytes, alpha its value."""
+    if spelling not in SPELLINGS:
+        raise AdapterError(f"unknown spelling {spelling!r}; {nearest(spelling, SPELLINGS)}")
+    tensors: dict[str, Tensor] = {}
+    for place, low in lora.items():
+        stem = _stem(base.modules[place], spelling)
+        if spelling == "peft":
+            tensors |= {f"{stem}.lora_A.weight": low.down, f"{stem}.lora_B.weight": low.up}
+            tensors |= {f"{stem}.lora_magnitude_vector": low.dora} if low.dora else {}
+        else:
+            tensors |= {f"{stem}.lora_down.weight": low.down, f"{stem}.lora_up.weight": low.up}
+            tensors[f"{stem}.alpha"] = Tensor.of(np.array(low.alpha))
+            tensors |= {f"{stem}.dora_scale": low.dora} if low.dora else {}
+    metadata = {"format": "pt"} | ({METADATA_KEY: json.dumps(_config(lora), sort_keys=True)} if spelling == "peft" else {})
+    return write(path, tensors, metadata)
+
+
+def convert(source: "os.PathLike[str] | str", target: "os.PathLike[str] | str", spelling: str, base: Base) -> Path:
+    """Read a LoRA in any spelling and write it in another."""
+    return save(load(source, base), target, spelling, base)
+
+
+def _stem(module: Module, spelling: str) -> str:
+    if module.component != "unet":
+        return {
+            "peft": f"{module.component}.text_model.{module.name}",
+            "kohya": f"{_TEXT[module.component][0]}_text_model_{module.name.replace('.', '_')}",
+            "comfyui": f"text_encoders.{_CLIP[module.component]}.transformer.text_model.{module.name}",
+        }[spelling]
+    return {
+        "peft": f"unet.{module.name}",
+        "kohya": f"lora_unet_{module.name.replace('.', '_')}",
+        "comfyui": f"diffusion_model.{module.original}",
+    }[spelling]
+
+
+def _config(lora: Lora) -> dict[str, Any]:
+    """PEFT's config of each component, with the commonest rank and alpha, and patterns where a module has others."""
+    config: dict[str, Any] = {}
+    for component in dict.fromkeys(component for component, _ in lora):
+        config |= {f"{component}.{key}": value for key, value in peft_config(lora, component).items()}
+    return config
+
+
+def peft_config(lora: Lora, component: str) -> dict[str, Any]:
+    """Arguments of `peft.LoraConfig` for one component of a LoRA."""
+    lows = {name: low for (where, name), low in lora.items() if where == component}
+    usual = lambda values: min(Counter(values).items(), key=lambda item: (-item[1], item[0]))[0]  # noqa: E731
+    rank, alpha = usual(low.rank for low in lows.values()), usual(low.alpha for low in lows.values())
+    pattern = lambda values, most: {f"^{re.escape(n)}": v for n, v in sorted(values.items()) if v != most}  # noqa: E731
+    return {
+        "r": rank, "lora_alpha": alpha, "target_modules": sorted(lows),
+        "rank_pattern": pattern({n: low.rank for n, low in lows.items()}, rank),
+        "alpha_pattern": pattern({n: low.alpha for n, low in lows.items()}, alpha),
+        "use_dora": any(low.dora for low in lows.values()),
+    }  # fmt: skip
+
+
+def _alpha(config: dict[str, Any], module: Module, rank: int) -> float:
+    """The effective alpha of a PEFT file: from its metadata, by pattern where one fits; the rank where there is none."""
+    get = lambda key, default: config.get(f"{module.component}.{key}", config.get(key, default))  # noqa: E731
+    alpha = float(get("lora_alpha", rank))
+    for pattern, value in (get("alpha_pattern", None) or {}).items():
+        if re.match(pattern + "$" if pattern.startswith("^") else rf"(.*\.)?({pattern})$", module.name):
+            alpha = float(value)
+            break
+    return alpha * math.sqrt(rank) if get("use_rslora", False) else alpha  # rank-stabilised: alpha / √rank
+
+
+def _value(header: Header, key: str) -> float:
+    values = header.read(key).numpy()
+    if values.size != 1:
+        raise AdapterError(f"{header.path.name}: {key} should hold one number, it has shape {values.shape}")
+    return float(values.reshape(())[()])
+
+
+def _refuse(
+    where: str, header: Header, found: dict[str, dict[str, str]], table: dict[str, Module], base: Base
+) -> None:  # fmt: skip
+    """Everything that can be told without reading a tensor."""
+    if header.kind != "safetensors" or not found:
+        raise AdapterError(f"{where}: expected a LoRA in a safetensors file, found {header.kind} with {len(found)} modules")
+    for stem, keys in found.items():
+        if odd := {"hada_w1_a", "lokr_w1", "lokr_w1_a", "mid"} & set(keys):
+            raise AdapterError(f"{where}: holds {_kind(odd)} ({keys[odd.pop()]}), which is not A and B; ComfyUI loads it")
+        if not {"down", "up"} <= set(keys):
+            raise AdapterError(f"{where}: {next(iter(keys.values()))[:90]}: no LoRA, or half of one; expected A and B of a module")
+        _fits(where, stem, header.tensors[keys["down"]].shape, header.tensors[keys["up"]].shape, table, base)
+
+
+def _fits(where: str, stem: str, down: tuple[int, ...], up: tuple[int, ...], table: dict[str, Module], base: Base) -> None:
+    if stem not in table:
+        raise AdapterError(f"{where}: {stem[:90]} is no module of {base.name}; `chapter38 inspect` says what it was made for")
+    if len(down) not in (2, 4) or len(down) != len(up) or 0 in down or 0 in up or up[1] != down[0]:
+        raise AdapterError(f"{where}: {stem[:90]}: A {down} and B {up} do not multiply, or the rank is zero")
+    made = (up[0], *down[1:])
+    if made != table[stem].shape:
+        raise AdapterError(
+            f"{where}: made for another base: {stem[:90]} changes a weight of shape {made}, in {base.name} it has {table[stem].shape}"
+        )
+
+
+def _kind(parts: Iterable[str]) -> str:
+    return {"h": "LoHa", "l": "LoKr", "m": "a Tucker LoCon"}[next(iter(parts))[0]]
+
+
+def _finite(where: str, lora: Lora) -> None:
+    for (_, name), low in lora.items():
+        if not all(np.isfinite(t.numpy()).all() for t in (low.down, low.up)) or not math.isfinite(low.alpha):
+            raise AdapterError(f"{where}: {name}: holds NaN or infinite values; the training that made it diverged")
