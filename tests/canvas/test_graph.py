@@ -1,0 +1,320 @@
+"""A workflow's two spellings: nothing is lost, whoever wrote it; flattening follows the editor's rules."""
+
+import json
+import random
+from functools import cache
+from importlib.resources import files
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chapter38.canvas import Graph
+from chapter38.canvas.nodes import kinds
+from chapter38.errors import GraphError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+LEAF = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+VALUE = st.recursive(LEAF, lambda v: st.dictionaries(TEXT, v, max_size=3), max_leaves=4)
+
+
+@st.composite
+def api_graphs(draw):
+    """API JSON with known and unknown classes, full and partial widgets, links to nodes there and not there."""
+    ids = draw(st.lists(st.from_regex(r"[1-9][0-9]{0,2}(:[1-9])?|[a-z]{1,3}", fullmatch=True), unique=True, max_size=6))
+    out = {}
+    for id in ids:
+        type = draw(st.sampled_from([*sorted(kinds()), "SomeCustomNode", "Other (pack)"]))
+        link = st.tuples(st.sampled_from([*ids, "404"]), st.integers(0, 3)).map(list)
+        names = st.sampled_from([spec.name for spec in kinds()[type].inputs]) if type in kinds() else TEXT
+        node = {"class_type": type, "inputs": draw(st.dictionaries(names | TEXT, VALUE | link, max_size=6))}
+        if draw(st.booleans()):
+            node["_meta"] = {"title": draw(TEXT), "cnr_id": "x"}
+        out[id] = node
+    return out
+
+
+@given(api_graphs())
+@settings(max_examples=80, deadline=None)
+def test_api_to_graph_to_api_is_the_identity(api):
+    graph = Graph.from_api(api)
+    assert graph.api() == api
+    assert Graph.from_api(graph.api()) == graph
+
+
+@given(api_graphs())
+@settings(max_examples=60, deadline=None)
+def test_a_graph_equals_itself_read_back_from_the_editors_json(api):
+    graph = Graph.from_api(api)
+    assert Graph.from_ui(json.loads(json.dumps(graph.ui()))) == graph
+
+
+@cache
+def corpus():
+    """Public workflows from PyPI (extras `dev`)."""
+    found = []
+    for package, folder in (
+        ("comfyui_workflow_templates_json", "templates"),
+        ("comfyui_subgraph_blueprints", "blueprints"),
+    ):
+        pytest.importorskip(package, reason="the corpus is not installed: pip install 'chapter38[dev]'")
+        paths = (path for path in (files(package) / folder).iterdir() if path.name.endswith(".json"))
+        values = [(path.name, json.loads(path.read_text("utf-8"))) for path in sorted(paths, key=lambda p: p.name)]
+        found += [(name, value) for name, value in values if isinstance(value, dict) and "nodes" in value]
+    return found
+
+
+def essence(doc):
+    """What the issue of a workflow is, read here without the package: nodes, widget values, links, subgraphs."""
+    graphs = [doc, *doc.get("definitions", {}).get("subgraphs", [])]
+    links = [[list(k.values()) if isinstance(k, dict) else k for k in g.get("links") or []] for g in graphs]
+    node = lambda n: (
+        n["id"],
+        n["type"],
+        n.get("title"),
+        n.get("mode"),
+        n.get("widgets_values"),
+        n.get("inputs"),  # noqa: E731
+        n.get("outputs"),
+        n.get("pos"),
+        n.get("size"),
+        n.get("properties"),
+    )
+    faces = [
+        (g.get("id"), g.get("name"), g.get("inputs"), g.get("outputs"), g.get("groups"), g.get("extra")) for g in graphs
+    ]
+    return [[node(n) for n in g["nodes"]] for g in graphs], links, faces
+
+
+def test_public_workflows_go_through_unchanged():
+    docs = corpus()
+    sample = random.Random(38).sample(docs, 150)
+    same = sum(essence(Graph.from_ui(doc).ui()) == essence(doc) for _, doc in sample)
+    assert len(docs) > 700 and same >= 0.99 * len(sample), f"{same} of {len(sample)}"
+
+
+def test_public_workflows_flatten_to_what_a_server_takes():
+    for name, doc in random.Random(39).sample(corpus(), 60):
+        api = Graph.from_ui(doc).api()
+        assert Graph.from_api(api).api() == api, name
+        assert not {node["class_type"] for node in api.values()} & {"Reroute", "PrimitiveNode", "Note", "MarkdownNote"}
+        links = [v for node in api.values() for v in node["inputs"].values() if isinstance(v, list)]
+        assert all(link[0] in api for link in links), name
+
+
+def ui(nodes, links, **rest):
+    """A small UI document: nodes as (id, type, widgets, inputs, outputs, mode)."""
+    spelled = [
+        {
+            "id": id,
+            "type": type,
+            "pos": [0, 0],
+            "size": [1, 1],
+            "flags": {},
+            "order": 0,
+            "mode": mode,
+            "properties": {},
+            "widgets_values": values,
+            "inputs": [
+                {"name": n, "type": t, "link": k, **({"widget": {"name": n}} if w else {})} for n, t, k, w in inputs
+            ],
+            "outputs": [{"name": t, "type": t, "links": []} for t in outputs],
+        }
+        for id, type, values, inputs, outputs, mode in nodes
+    ]
+    return {"nodes": spelled, "links": links, "groups": [], "version": 0.4, **rest}
+
+
+LOADER = (1, "CheckpointLoaderSimple", ["a.safetensors"], [], ["MODEL", "CLIP", "VAE"], 0)
+
+
+def lora(id, model, clip, mode=0):
+    return (
+        id,
+        "LoraLoader",
+        ["l.safetensors", 1, 1],
+        [("model", "MODEL", model, 0), ("clip", "CLIP", clip, 0)],
+        ["MODEL", "CLIP"],
+        mode,
+    )
+
+
+def encode(clip, text=None, id=9):
+    return (
+        id,
+        "CLIPTextEncode",
+        ["own"],
+        [("clip", "CLIP", clip, 0), ("text", "STRING", text, 1)],
+        ["CONDITIONING"],
+        0,
+    )
+
+
+def test_a_bypassed_node_hands_through_the_input_of_the_fitting_type():
+    doc = ui(
+        [LOADER, lora(2, 1, 2, mode=4), encode(3)],
+        [[1, 1, 0, 2, 0, "MODEL"], [2, 1, 1, 2, 1, "CLIP"], [3, 2, 1, 9, 0, "CLIP"]],
+    )
+    api = Graph.from_ui(doc).api()
+    assert set(api) == {"1", "9"} and api["9"]["inputs"] == {"text": "own", "clip": ["1", 1]}
+
+
+def test_a_muted_node_vanishes_with_its_links():
+    doc = ui(
+        [LOADER, lora(2, 1, 2, mode=2), encode(3)],
+        [[1, 1, 0, 2, 0, "MODEL"], [2, 1, 1, 2, 1, "CLIP"], [3, 2, 1, 9, 0, "CLIP"]],
+    )
+    assert Graph.from_ui(doc).api()["9"]["inputs"] == {"text": "own"}
+
+
+def test_reroutes_are_followed_and_primitives_written_inline():
+    nodes = [
+        LOADER,
+        (2, "Reroute", None, [("", "*", 1, 0)], ["CLIP"], 0),
+        encode(2, 3),
+        (4, "PrimitiveNode", ["from outside", "fixed"], [], ["STRING"], 0),
+        (5, "Note", ["hello"], [], [], 0),
+    ]
+    api = Graph.from_ui(ui(nodes, [[1, 1, 1, 2, 0, "CLIP"], [2, 2, 0, 9, 0, "CLIP"], [3, 4, 0, 9, 1, "STRING"]])).api()
+    assert set(api) == {"1", "9"} and api["9"]["inputs"] == {"clip": ["1", 1], "text": "from outside"}
+
+
+def subgraph(name, inner, links, inputs, outputs):
+    return {
+        "id": name,
+        "name": name,
+        "version": 1,
+        "inputNode": {"id": -10},
+        "outputNode": {"id": -20},
+        "inputs": [{"name": n, "type": t} for n, t in inputs],
+        "outputs": [{"name": t, "type": t} for t in outputs],
+        "nodes": ui(inner, [])["nodes"],
+        "links": [
+            dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), k, strict=True))
+            for k in links
+        ],
+    }
+
+
+def hosted(value, outer=None):
+    sub = subgraph(
+        "S",
+        [encode(10, 11)],
+        [[10, -10, 0, 9, 0, "CLIP"], [11, -10, 1, 9, 1, "STRING"], [12, 9, 0, -20, 0, "CONDITIONING"]],
+        [("clip", "CLIP"), ("text", "STRING")],
+        ["CONDITIONING"],
+    )
+    host = (
+        7,
+        "S",
+        [value] if value else [],
+        [("clip", "CLIP", 1, 0), ("text", "STRING", outer, 1)],
+        ["CONDITIONING"],
+        0,
+    )
+    zero = (8, "ConditioningZeroOut", [], [("conditioning", "CONDITIONING", 2, 0)], ["CONDITIONING"], 0)
+    tail = (4, "PrimitiveNode", ["piped"], [], ["STRING"], 0)
+    links = [[1, 1, 1, 7, 0, "CLIP"], [2, 7, 0, 8, 0, "CONDITIONING"], [3, 4, 0, 7, 1, "STRING"]]
+    return ui([LOADER, host, zero, tail], links, definitions={"subgraphs": [sub]})
+
+
+@pytest.mark.parametrize(
+    ("value", "outer", "text"), [(None, None, "own"), ("host's", None, "host's"), ("host's", 3, "piped")]
+)
+def test_a_subgraph_is_flattened_with_compound_ids(value, outer, text):
+    api = Graph.from_ui(hosted(value, outer)).api()
+    assert set(api) == {"1", "7:9", "8"}
+    assert api["7:9"]["inputs"] == {"clip": ["1", 1], "text": text}
+    assert api["8"]["inputs"] == {"conditioning": ["7:9", 0]}
+
+
+def test_a_subgraph_stays_a_subgraph_in_the_editors_json():
+    doc = hosted("x")
+    assert Graph.from_ui(doc).ui() == doc
+
+
+def test_schema_1_is_kept():
+    doc = {
+        "version": 1,
+        "state": {"lastNodeId": 1},
+        "nodes": [],
+        "config": {"a": 1},
+        "reroutes": [{"id": 1}],
+        "models": [],
+        "links": [
+            {"id": 1, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0, "type": "X", "parentId": 7}
+        ],
+    }
+    assert Graph.from_ui(doc).ui() == doc
+
+
+def test_seeds_take_two_places_in_the_editors_list():
+    doc = ui([(3, "KSampler", [7, "randomize", 25, 5, "euler", "normal", 1], [], ["LATENT"], 0)], [])
+    graph = Graph.from_ui(doc)
+    assert graph.api()["3"]["inputs"] == {
+        "seed": 7,
+        "steps": 25,
+        "cfg": 5,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+        "denoise": 1,
+    }
+    assert graph.set(3, seed=2**64 - 1).ui()["nodes"][0]["widgets_values"] == [
+        2**64 - 1,
+        "randomize",
+        25,
+        5,
+        "euler",
+        "normal",
+        1,
+    ]
+    short = Graph.from_ui(ui([(3, "KSampler", [7, 25, 5, "euler", "normal", 1], [], [], 0)], []))
+    assert short.api()["3"]["inputs"]["steps"] == 25
+
+
+def test_an_unknown_node_keeps_its_values_though_nobody_knows_their_names():
+    graph = Graph.from_ui(ui([(3, "Mystery", [7, "x"], [], [], 0)], []))
+    assert graph.ui()["nodes"][0]["widgets_values"] == [7, "x"]
+    assert graph.api()["3"]["_meta"]["unnamed_widgets"] == [7, "x"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"7",
+        b'{"1": {}}',
+        b'{"1": {"class_type": 3}}',
+        b'{"nodes": [3]}',
+        b'{"nodes": [{"id": 1}]}',
+        b"\xff\xfe",
+        b'{"nodes": [], "links": [[1]]}',
+        b'{"nodes": [], "links": [["a", 1, 0, 2, 0, "X"]]}',
+        b'{"1": {"class_type": "A", "inputs": []}}',
+        b'{"nodes": [{"id": 1, "type": "A"}, {"id": 1, "type": "B"}]}',
+        b'{"nodes": [{"id": 1, "type": "A", "inputs": 7}]}',
+        b"[" * 200_000,
+        b'{"nodes":' * 100_000,
+        b'{"nodes": [], "definitions": {"subgraphs": [{}]}}',
+    ],
+)
+def test_what_is_no_workflow_is_a_graph_error(text):
+    with pytest.raises(GraphError):
+        Graph.from_json(text)
+
+
+def test_a_subgraph_that_holds_itself_is_named():
+    sub = subgraph("S", [(1, "S", [], [], [], 0)], [], [], [])
+    with pytest.raises(GraphError, match="holds itself"):
+        Graph.from_ui(ui([(7, "S", [], [], [], 0)], [], definitions={"subgraphs": [sub]})).api()
+
+
+def test_reroutes_in_a_circle_are_named():
+    nodes = [
+        (1, "Reroute", None, [("", "*", 2, 0)], ["*"], 0),
+        (2, "Reroute", None, [("", "*", 1, 0)], ["*"], 0),
+        encode(3),
+    ]
+    with pytest.raises(GraphError, match="circle"):
+        Graph.from_ui(ui(nodes, [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 2, 0, 9, 0, "CLIP"]])).api()
