@@ -76,7 +76,8 @@ def lay_out(executed_lessons: list[Path]) -> None:
     """Fill book/_build/source anew."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(BOOK, SOURCE / "book", ignore=shutil.ignore_patterns("_*", "*.json"))
-    shutil.copytree(BOOK / "_static", SOURCE / "_static")
+    for folder in ("_static", "_ext"):
+        shutil.copytree(BOOK / folder, SOURCE / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (SOURCE / "notebooks").mkdir()
     for notebook in executed_lessons:
         shutil.copy(notebook, SOURCE / "notebooks" / notebook.name)

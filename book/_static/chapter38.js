@@ -15,6 +15,11 @@ document.addEventListener("DOMContentLoaded", () => {
       slider.setAttribute("aria-valuetext", text);
     });
   }
+  // The theme leaves the title of the sidebar outside every landmark.
+  for (const title of document.querySelectorAll(".sidebar-primary-items__start > .sidebar-primary-item:first-child:not(:has(nav))")) {
+    title.setAttribute("role", "navigation");
+    title.setAttribute("aria-label", "Home");
+  }
   // Scrollable boxes can be reached with the keyboard.
   for (const box of document.querySelectorAll(".cell_output, div.highlight pre, .table-responsive, .pst-scrollable-table-container")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
