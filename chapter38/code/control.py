@@ -1,17 +1,21 @@
-"""ControlNets: loaded by name or folder, several at once, each from `start` to `end` of the steps at its strength."""
+"""ControlNets: found by name, several at once, each from `start` to `end` of the steps at its own strength."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from chapter38.code import models
-from chapter38.code.parts import Parts, pixels
-from chapter38.errors import AdapterError, nearest
+from chapter38.code.parts import Parts
+from chapter38.errors import AdapterError, ModelError, nearest
 from chapter38.recipe import Control, Recipe
 
 HINT_CHANNELS = (16, 32, 96, 256)  # ComfyUI's hint block is fixed to these
+Speak = Callable[[int, int, torch.Tensor, torch.Tensor, Any], dict[str, Any]]  # denoise.Hook
+_SHAPE = ("block_out_channels", "cross_attention_dim", "in_channels")
 
 
 def fresh(unet: Any) -> Any:
@@ -22,3 +26,82 @@ def fresh(unet: Any) -> Any:
     from diffusers import ControlNetModel
 
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=HINT_CHANNELS)
+
+
+def hook(parts: Parts, recipe: Recipe) -> Speak:
+    """What the recipe's ControlNets add at each step: `denoise` hands it to the denoiser. Nothing where there are none.
+
+    A control speaks at step i of n where start <= i / n and (i + 1) / n <= end, as in Diffusers' pipelines. Several are
+    summed in order. At strength 0 it is not run at all.
+    """
+    speakers = [(control, net(parts, control.kind), _hint(control, recipe)) for control in recipe.control if control.strength]
+
+    def speak(index: int, steps: int, x: torch.Tensor, t: torch.Tensor, told: Any) -> dict[str, Any]:
+        total: tuple[list[torch.Tensor], torch.Tensor] | None = None
+        for control, network, hint in speakers:
+            if control.start <= index / steps and (index + 1) / steps <= control.end:
+                seen = hint.to(x.device, x.dtype).expand(len(x), -1, -1, -1)
+                down, middle = network(x, t, told.embeddings, seen, control.strength, return_dict=False)
+                total = (list(down), middle) if total is None else ([a + b for a, b in zip(total[0], down, strict=True)], total[1] + middle)
+        if total is None:
+            return {}
+        return {"down_block_additional_residuals": tuple(total[0]), "mid_block_additional_residual": total[1]}
+
+    return speak
+
+
+def net(parts: Parts, kind: str) -> Any:
+    """The ControlNet called `kind`: one put into `parts.controls`, one that ships with the model, a folder, or a Hub id.
+
+    Raises AdapterError for a name that is none of these, and for a ControlNet of another base (with both shapes).
+    """
+    if kind not in parts.controls:
+        network = models.load_controlnet(_where(parts, kind), parts.device, parts.dtype)
+        parts.controls[kind] = _fitting(parts, kind, network)
+    return parts.controls[kind]
+
+
+def available(model: str = "postcards") -> list[str]:
+    """The ControlNets that ship with a model, by kind."""
+    return sorted(path.name.removeprefix("controlnet-") for path in _shelf(model).glob("controlnet-*") if path.is_dir())
+
+
+def _where(parts: Parts, kind: str) -> str:
+    shipped = _shelf(parts.name) / f"controlnet-{kind}"
+    listed = models.registry().get(parts.name, {}).get("controls", {})
+    if shipped.is_dir():
+        return str(shipped)
+    if kind in listed:
+        return str(listed[kind])
+    if (Path(kind) / "config.json").is_file() or kind.count("/") == 1:
+        return kind
+    raise AdapterError(
+        f"unknown control {kind!r}; {nearest(kind, [*available(parts.name), *listed] or ['(none for ' + parts.name + ')'])}; "
+        "a folder or a Hub id works too"
+    )
+
+
+def _fitting(parts: Parts, kind: str, network: Any) -> Any:
+    theirs, ours = ({key: _plain(config.get(key)) for key in _SHAPE} for config in (network.config, parts.denoiser.config))
+    if theirs != ours:
+        raise AdapterError(f"{kind}: made for another base: it has {theirs}, {parts.name} has {ours}")
+    return network
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _hint(control: Control, recipe: Recipe) -> torch.Tensor:
+    """The hint map (1, 3, H, W) in 0 … 1. Raises AdapterError where its size is not the picture's."""
+    image: Image.Image = control.image.image
+    if image.size != (recipe.width, recipe.height):
+        raise AdapterError(f"{control.kind}: the hint map is {image.width}x{image.height}; the picture is {recipe.width}x{recipe.height}")
+    return torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 255).permute(2, 0, 1)[None]
+
+
+def _shelf(model: str) -> Path:
+    try:
+        return Path(models.where(model))
+    except ModelError:
+        return Path(model)

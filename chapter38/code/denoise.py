@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from chapter38.code import samplers
+from chapter38.code import adapters, control, samplers
 from chapter38.code.parts import Parts
 from chapter38.recipe import Recipe
 
@@ -60,6 +60,8 @@ def denoise(parts: Parts, recipe: Recipe) -> Iterator[Step]:
 def walk(parts: Parts, recipes: list[Recipe]) -> Iterator[Step]:
     """Draw several recipes in one pass; they may differ in prompt, negative and seed only."""
     first = recipes[0]
+    adapters.attach(parts, first.adapters)
+    speak = control.hook(parts, first)
     told = parts.encode(recipes)
     solver = samplers.scheduler(first.sampler, first.spacing, parts.scheduler.config, first.steps)
     start = torch.cat([noise(recipe, parts) for recipe in recipes]).to(parts.device, parts.dtype)
@@ -69,7 +71,8 @@ def walk(parts: Parts, recipes: list[Recipe]) -> Iterator[Step]:
     for index, t in enumerate(solver.timesteps):
         began = perf_counter()
         doubled = torch.cat([latent] * 2) if told.guided else latent
-        prediction = parts.family.predict(parts, solver.scale_model_input(doubled, t), t, told, {})
+        seen = solver.scale_model_input(doubled, t)
+        prediction = parts.family.predict(parts, seen, t, told, speak(index, len(solver.timesteps), seen, t, told))
         without, given = prediction.chunk(2) if told.guided else (None, prediction)
         mixed = given if without is None else without + first.guidance * (given - without)
         sigma = samplers.sigma(solver, index, t)

@@ -35,6 +35,9 @@ SUFFIXES = {  # ending of a key -> (what it holds, who writes it so)
         "lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2",
     )},
 }  # fmt: skip
+KINDS = {  # what a part gives away, beyond a plain LoRA
+    "dora": "DoRA", "mid": "LoCon with a Tucker core", "hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "lokr_w2": "LoKr",
+}  # fmt: skip
 SPELLINGS = ("peft", "kohya", "comfyui")
 _TEXT = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
 _CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
@@ -48,7 +51,6 @@ class Low:
     down: Tensor
     up: Tensor
     alpha: float
-    dora: Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -95,7 +97,7 @@ def load(path: "os.PathLike[str] | str", base: Base) -> Lora:
     """Read a LoRA made for `base`, whatever its spelling.
 
     Raises AdapterError on a pickle, a broken file, NaN or infinite values, rank zero, halves without their other half,
-    LoHa and LoKr, and on a LoRA made for another base (with both shapes).
+    DoRA, LoHa and LoKr, and on a LoRA made for another base (with both shapes).
     """
     header = read_header(path)
     where, table = Path(path).name, lookup(base)
@@ -111,7 +113,7 @@ def load(path: "os.PathLike[str] | str", base: Base) -> Lora:
         module = table[stem]
         down, up = header.read(keys["down"]), header.read(keys["up"])
         alpha = float(_value(header, keys["alpha"])) if "alpha" in keys else _alpha(config, module, down.shape[0])
-        lora[module.component, module.name] = Low(down, up, alpha, header.read(keys["dora"]) if "dora" in keys else None)
+        lora[module.component, module.name] = Low(down, up, alpha)
     _finite(where, lora)
     return lora
 
@@ -125,11 +127,9 @@ def save(lora: Lora, path: "os.PathLike[str] | str", spelling: str, base: Base) 
         stem = _stem(base.modules[place], spelling)
         if spelling == "peft":
             tensors |= {f"{stem}.lora_A.weight": low.down, f"{stem}.lora_B.weight": low.up}
-            tensors |= {f"{stem}.lora_magnitude_vector": low.dora} if low.dora else {}
         else:
             tensors |= {f"{stem}.lora_down.weight": low.down, f"{stem}.lora_up.weight": low.up}
             tensors[f"{stem}.alpha"] = Tensor.of(np.array(low.alpha))
-            tensors |= {f"{stem}.dora_scale": low.dora} if low.dora else {}
     metadata = {"format": "pt"} | ({METADATA_KEY: json.dumps(_config(lora), sort_keys=True)} if spelling == "peft" else {})
     return write(path, tensors, metadata)
 
@@ -171,7 +171,6 @@ def peft_config(lora: Lora, component: str) -> dict[str, Any]:
         "r": rank, "lora_alpha": alpha, "target_modules": sorted(lows),
         "rank_pattern": pattern({n: low.rank for n, low in lows.items()}, rank),
         "alpha_pattern": pattern({n: low.alpha for n, low in lows.items()}, alpha),
-        "use_dora": any(low.dora for low in lows.values()),
     }  # fmt: skip
 
 
@@ -200,8 +199,8 @@ def _refuse(
     if header.kind != "safetensors" or not found:
         raise AdapterError(f"{where}: expected a LoRA in a safetensors file, found {header.kind} with {len(found)} modules")
     for stem, keys in found.items():
-        if odd := {"hada_w1_a", "lokr_w1", "lokr_w1_a", "mid"} & set(keys):
-            raise AdapterError(f"{where}: holds {_kind(odd)} ({keys[odd.pop()]}), which is not A and B; ComfyUI loads it")
+        if odd := [part for part in keys if part in KINDS]:
+            raise AdapterError(f"{where}: is a {KINDS[odd[0]]} ({keys[odd[0]][:90]}), not a plain LoRA; ComfyUI loads most of these")
         if not {"down", "up"} <= set(keys):
             raise AdapterError(f"{where}: {next(iter(keys.values()))[:90]}: no LoRA, or half of one; expected A and B of a module")
         _fits(where, stem, header.tensors[keys["down"]].shape, header.tensors[keys["up"]].shape, table, base)
@@ -217,10 +216,6 @@ def _fits(where: str, stem: str, down: tuple[int, ...], up: tuple[int, ...], tab
         raise AdapterError(
             f"{where}: made for another base: {stem[:90]} changes a weight of shape {made}, in {base.name} it has {table[stem].shape}"
         )
-
-
-def _kind(parts: Iterable[str]) -> str:
-    return {"h": "LoHa", "l": "LoKr", "m": "a Tucker LoCon"}[next(iter(parts))[0]]
 
 
 def _finite(where: str, lora: Lora) -> None:

@@ -53,6 +53,16 @@ def load(
     return Parts(pipeline.to(device), name=name, revision=None, weights=weights)
 
 
+def load_controlnet(source: str, device: "torch.device", dtype: "torch.dtype") -> Any:
+    """A ControlNet in Diffusers layout, by its folder or Hub id. Raises ModelError as `load` does."""
+    from diffusers import ControlNetModel
+
+    if Path(source).is_dir():
+        checksums(Path(source))
+    net = _open(source, source, lambda: ControlNetModel.from_pretrained(source, **_safely(dtype)))
+    return net.to(device).eval()
+
+
 def where(name: str) -> str:
     """The folder or Hub id that `name` stands for. Raises ModelError for a name that is neither."""
     if name in registry():

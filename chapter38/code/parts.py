@@ -19,6 +19,7 @@ class Parts:
     name, revision   what was asked for; the Hub commit that came, or None
     weights          file -> SHA-256 of what was loaded
     attached         what `adapters.attach` last did to these parts, so that it knows what to undo
+    controls         ControlNets loaded so far, by the name a recipe uses
     """
 
     pipeline: Any
@@ -26,6 +27,7 @@ class Parts:
     revision: str | None = None
     weights: dict[str, str] = field(default_factory=dict)
     attached: Any = None
+    controls: dict[str, Any] = field(default_factory=dict)
 
     @property
     def family(self) -> Family:

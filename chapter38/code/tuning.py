@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from chapter38.code import adapters
 from chapter38.code.parts import Parts, pixels
 from chapter38.errors import AdapterError
 
@@ -82,7 +83,9 @@ def train_lora(
     checkpoint: "os.PathLike[str] | str | None" = None,
     every: int = 50,
 ) -> Iterator[Trained]:
-    """Train a LoRA called `name` on the U-Net of `parts`, yielding after every step; it stays attached and active.
+    """Train a LoRA called `name` on the U-Net of `parts`, yielding after every step; it stays attached.
+
+    Draw with it at any time, `Recipe(..., adapters=[(name, 1)])` and `parts=parts`; keep it with `adapters.save`.
 
     pictures: RGB, one size, sides multiples of 8; captions: one a picture, or several to choose from (as many for each).
     With `checkpoint` (a .safetensors path) the state is written every `every` steps, and a run that finds the file goes on
@@ -96,6 +99,7 @@ def train_lora(
     optimizer = torch.optim.AdamW(weights.values(), plan.rate, weight_decay=0.0)
     saved = Checkpoint(Path(checkpoint), _fingerprint(plan, pictures, captions)) if checkpoint else None
     for step in range(saved.load(weights, optimizer) if saved else 0, plan.steps):
+        adapters.wake(parts, name)
         random = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
         _, latents, words = examples.draw(plan.batch, plan.empty, random)
         loss = descend(
