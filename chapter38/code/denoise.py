@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from chapter38.code import adapters, control, samplers
+from chapter38.code import adapters, control, samplers, start
 from chapter38.code.parts import Parts
 from chapter38.recipe import Recipe
 
@@ -41,41 +42,54 @@ class Step:
     seconds: float
 
 
-def noise(recipe: Recipe, parts: Parts) -> torch.Tensor:
-    """The recipe's starting noise (1, C, H/8, W/8), drawn on the CPU: the same on every device."""
-    shape = (1, parts.denoiser.config.in_channels, recipe.height // 8, recipe.width // 8)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32)
-
-
 def denoise(parts: Parts, recipe: Recipe) -> Iterator[Step]:
     """Draw one recipe step by step: `for step in denoise(load("postcards"), r): step.x0`.
 
-    The last step's `latent` decodes to the picture: `parts.to_pixels(step.latent)`.
+    The last step's `latent` decodes to the picture: `parts.to_pixels(step.latent)`. A recipe with `hires` goes on with
+    the steps of its second pass.
     """
     return walk(parts, [recipe])
 
 
 @torch.no_grad()
 def walk(parts: Parts, recipes: list[Recipe]) -> Iterator[Step]:
-    """Draw several recipes in one pass; they may differ in prompt, negative and seed only."""
-    first = recipes[0]
+    """Draw several recipes in one pass; they may differ in prompt, negative, seed, image and mask only."""
+    step = None
+    for step in _walk(parts, recipes, start.first(parts, recipes)):
+        yield step
+    if recipes[0].hires and step is not None:
+        larger = [start.enlarged(recipe) for recipe in recipes]
+        for later in _walk(parts, larger, start.again(parts, larger, step.latent)):
+            yield later
+
+
+def _walk(parts: Parts, recipes: list[Recipe], begun: start.Start) -> Iterator[Step]:
+    first, family = recipes[0], parts.family
     adapters.attach(parts, first.adapters)
     speak = control.hook(parts, first)
     told = parts.encode(recipes)
-    solver = samplers.scheduler(first.sampler, first.spacing, parts.scheduler.config, first.steps)
-    start = torch.cat([noise(recipe, parts) for recipe in recipes]).to(parts.device, parts.dtype)
-    latent = start * solver.init_noise_sigma
-    generators = [torch.Generator().manual_seed((recipe.seed + 1) % 2**64) for recipe in recipes]
-    options = samplers.step_options(solver, generators)
-    for index, t in enumerate(solver.timesteps):
+    solver = samplers.scheduler(
+        first.sampler, first.spacing, parts.scheduler.config, first.steps, first.shift, family.mu(parts, first)
+    )
+    times, latent = begun.lay(solver, first.strength)
+    options = _step_options(solver, [torch.Generator().manual_seed((recipe.seed + 1) % 2**64) for recipe in recipes])
+    scaled = getattr(solver, "scale_model_input", lambda sample, t: sample)
+    for index, t in enumerate(times):
         began = perf_counter()
         doubled = torch.cat([latent] * 2) if told.guided else latent
-        seen = solver.scale_model_input(doubled, t)
-        prediction = parts.family.predict(parts, seen, t, told, speak(index, len(solver.timesteps), seen, t, told))
+        seen = scaled(doubled, t)
+        prediction = family.predict(parts, seen, t, told, speak(index, len(times), seen, t, told))
         without, given = prediction.chunk(2) if told.guided else (None, prediction)
         mixed = given if without is None else without + first.guidance * (given - without)
-        sigma = samplers.sigma(solver, index, t)
+        sigma = samplers.sigma(solver, t)
         x0 = samplers.x0(solver, mixed, latent, sigma)
         latent = solver.step(mixed, t, latent, **options, return_dict=False)[0]
+        latent = begun.keep(solver, latent, times[index + 1 :])
         yield Step(index, float(t), sigma, latent, x0, given, without, first.guidance, perf_counter() - began)
+
+
+def _step_options(solver: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    """The step noise, where the sampler draws any: its own generator, seeded one above the picture's."""
+    if "generator" not in signature(solver.step).parameters:
+        return {}
+    return {"generator": generators if len(generators) > 1 else generators[0]}

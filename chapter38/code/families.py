@@ -27,16 +27,27 @@ class Conditioning:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def _same(latents: torch.Tensor) -> torch.Tensor:
+    return latents
+
+
 @dataclass(frozen=True)
 class Family:
-    """One kind of model. `predict` maps (parts, model input, t, conditioning, hook's extras) to the prediction.
+    """One kind of model.
 
-    flow   whether it was trained by flow matching (straight paths, sigma in 0 … 1) and not on a noise schedule
+    encode   (parts, recipes) -> what the denoiser is told
+    predict  (parts, model input, t, what it is told, a hook's extras) -> its prediction
+    pack     latents (B, C, H/8, W/8) -> as the denoiser takes them; `unpack` (parts, latents, recipe) is the way back
+    channels the latents' channels
+    mu       logarithm of the shift of the noise levels for a picture's size, or None
     """
 
     encode: Callable[["Parts", list[Recipe]], Conditioning]
     predict: Callable[["Parts", torch.Tensor, torch.Tensor, Conditioning, dict[str, Any]], torch.Tensor]
-    flow: bool = False
+    pack: Callable[[torch.Tensor], torch.Tensor] = _same
+    unpack: Callable[["Parts", torch.Tensor, Recipe], torch.Tensor] = lambda parts, latents, recipe: latents
+    channels: Callable[["Parts"], int] = lambda parts: int(parts.vae.config.latent_channels)
+    mu: Callable[["Parts", Recipe], float | None] = lambda parts, recipe: None
 
 
 def guided(recipe: Recipe) -> bool:

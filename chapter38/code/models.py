@@ -59,7 +59,7 @@ def load_controlnet(source: str, device: "torch.device", dtype: "torch.dtype") -
 
     if Path(source).is_dir():
         checksums(Path(source))
-    net = _open(source, source, lambda: ControlNetModel.from_pretrained(source, **_safely(dtype)))
+    net = _open(source, lambda: ControlNetModel.from_pretrained(source, **_safely(dtype)))
     return net.to(device).eval()
 
 

@@ -67,6 +67,11 @@ class Parts:
         """The denoiser's precision, which is the latents'."""
         return next(self.denoiser.parameters()).dtype
 
+    @property
+    def factor(self) -> int:
+        """Pixels a latent spans in each direction: 8 for nearly all."""
+        return int(self.pipeline.vae_scale_factor)
+
     def put_together(self) -> Any:
         """A fresh pipeline of the same class around the same components: `Parts(p).put_together()` draws as p does."""
         return type(self.pipeline)(**self.pipeline.components)
