@@ -78,6 +78,8 @@ def read_texts(file: BinaryIO) -> Texts:
         if seen is None:
             raise
         found.warnings.append(str(error))
+    if seen is None:
+        raise MetadataError(f"the {name} holds nothing")
     return found
 
 
