@@ -38,6 +38,7 @@ class Input:
     options: tuple[Any, ...] | None = None
     control: bool = False
     upload: bool = False
+    grows: bool = False
 
     @property
     def is_widget(self) -> bool:
@@ -57,11 +58,16 @@ class Kind:
 
     @property
     def widgets(self) -> tuple[str, ...]:
-        """Names of `widgets_values` in the editor's order, with the widgets that only the editor has."""
+        """Names of `widgets_values` in the editor's order, with the widgets that only the editor has.
+
+        They end at an input that `grows` more of them, depending on its value.
+        """
         names: list[str] = []
         for field in self.inputs:
             if field.is_widget:
                 names += [field.name, *([CONTROL] if field.control else [])]
+            if field.grows:
+                return tuple(names)
         return tuple(names + ["upload"] * any(field.upload for field in self.inputs))
 
     def input(self, name: str) -> Input | None:
@@ -106,7 +112,9 @@ def _distil_input(name: str, spec: list[Any], required: bool) -> list[Any]:
     keep: dict[str, Any] = {} if required else {"required": False}
     choices = type if isinstance(type, list) else told.get("options")
     if choices is not None:
-        keep.update({} if name in FOLDERS else {"options": choices})
+        grown = any(isinstance(choice, dict) for choice in choices)  # a choice that brings widgets of its own
+        choices = [choice["key"] if isinstance(choice, dict) else choice for choice in choices]
+        keep.update({} if name in FOLDERS else {"options": choices, **({"grows": True} if grown else {})})
         type = "COMBO"
     names = {"default": "default", "min": "least", "max": "most", CONTROL: "control", "image_upload": "upload"}
     keep.update({ours: told[theirs] for theirs, ours in names.items() if told.get(theirs) is not None})
