@@ -160,6 +160,7 @@ def draw(
     guard: Guard | None = None,
     intent: str | None = None,
     best_effort: bool = False,
+    expect: Mapping[str, int] = {},
     timeout: float = 120.0,
 ) -> Picture:
     """Draw a recipe at a hosted API, through its real SDK, with one POST and no retry.
@@ -168,6 +169,7 @@ def draw(
     guard         a budget and a memory of intents; without one, every call is its own
     intent        what makes two calls the same one; the provider and the recipe where left out
     best_effort   record on the receipt what the provider cannot express, instead of raising
+    expect        tokens to reckon with under a cap, for example {"image_out": 1056}: a reply tells them too late
     timeout       seconds
 
     Raises CannotExpress, CallFailed (status, and whether it may be billed), OverBudget, ProviderError, MissingExtra.
@@ -179,7 +181,7 @@ def draw(
     if unmet and not best_effort:
         field, why = next(iter(unmet.items()))
         raise CannotExpress(field, provider, f"{why}; best_effort=True draws without it and says so on the receipt")
-    quote = row.quote(recipe)
+    quote = row.quote(recipe, expect)
     intent = intent or f"{provider}:{row.address(address)}:{recipe.key}"
     return (guard or Guard()).call(intent, quote, lambda: _send(row, recipe, unmet, address, timeout))
 
@@ -203,14 +205,16 @@ def _send(row: Provider, recipe: Recipe, unmet: dict[str, str], address: str | N
         raise failure or ProviderError("no reply")
     seconds = time.monotonic() - start
     paid = row.quote(recipe, reply.tokens)
-    carried = ", ".join(sorted(row.carries - set(unmet)))
-    notes = [f"{row.name} was sent: {carried}"]
+    left = sorted(DIFFUSION - row.carries - set(unmet))
+    notes = [f"left to {row.name}: {', '.join(left)}"] if left else []
     host = urlsplit(row.address(address)).hostname or ""
     if host in ("127.0.0.1", "localhost", "::1"):
         notes.append("loopback: drawn by this package's own server; billed as the provider would, nobody paid")
+    if paid.usd is None:
+        notes.append(f"price unknown: {row.name} publishes no dated price of {row.models[recipe.model][1]}")
     lock = Lock(
         rung="call", model=f"{row.name}:{model}", versions={row.package: version(row.package)}, not_honoured=unmet,
-        notes=(*notes, *paid.warnings), price=paid.price,
+        notes=tuple(notes), price=paid.price,
     )  # fmt: skip
     meter = Meter(seconds={"call": seconds}, request_id=reply.request_id, retries=0)
     return Picture(image.convert("RGB"), recipe, Receipt(lock, meter))

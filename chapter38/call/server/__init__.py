@@ -1,0 +1,5 @@
+"""The loopback: five providers' protocols on one port, drawn with postcards, metered and billed as theirs."""
+
+from chapter38.call.server.app import create_app, serve
+
+__all__ = ["create_app", "serve"]
