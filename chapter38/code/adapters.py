@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +167,8 @@ def _inject(parts: Parts, name: str, lora: Lora) -> None:
                 real = _real(parts, component, module)
                 tensors |= {f"{real}.lora_A.weight": _torch(low.down), f"{real}.lora_B.weight": _torch(low.up)}
         config = LoraConfig(**lorafile.peft_config(lora, component) | {"target_modules": [k[:-14] for k in tensors if ".lora_A." in k]})
-        inject_adapter_in_model(config, model, adapter_name=name, state_dict=tensors)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # "already found a peft_config": a second LoRA
+            inject_adapter_in_model(config, model, adapter_name=name, state_dict=tensors)
         set_peft_model_state_dict(model, tensors, name)
         if component == "unet":
             model._hf_peft_config_loaded = True

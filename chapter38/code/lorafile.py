@@ -112,7 +112,7 @@ def load(path: "os.PathLike[str] | str", base: Base) -> Lora:
     for stem, keys in found.items():
         module = table[stem]
         down, up = header.read(keys["down"]), header.read(keys["up"])
-        alpha = float(_value(header, keys["alpha"])) if "alpha" in keys else _alpha(config, module, down.shape[0])
+        alpha = scalar(header, keys["alpha"]) if "alpha" in keys else _alpha(config, module, down.shape[0])
         lora[module.component, module.name] = Low(down, up, alpha)
     _finite(where, lora)
     return lora
@@ -185,11 +185,11 @@ def _alpha(config: dict[str, Any], module: Module, rank: int) -> float:
     return alpha * math.sqrt(rank) if get("use_rslora", False) else alpha  # rank-stabilised: alpha / √rank
 
 
-def _value(header: Header, key: str) -> float:
-    values = header.read(key).numpy()
-    if values.size != 1:
-        raise AdapterError(f"{header.path.name}: {key} should hold one number, it has shape {values.shape}")
-    return float(values.reshape(())[()])
+def scalar(header: Header, key: str) -> float:
+    """The one number that a tensor such as an alpha holds. Raises AdapterError where it holds more, or fewer."""
+    if math.prod(header.tensors[key].shape) != 1:
+        raise AdapterError(f"{header.path.name}: {key[:90]} should hold one number; its shape is {header.tensors[key].shape}")
+    return float(header.read(key).numpy().reshape(())[()])
 
 
 def _refuse(
