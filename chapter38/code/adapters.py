@@ -98,6 +98,13 @@ def save(parts: Parts, name: str, folder: "os.PathLike[str] | str", *, half: boo
     return lorafile.save(lora, Path(folder) / FILE, "peft", base_of(parts))
 
 
+def discard(parts: Parts, name: str) -> None:
+    """Delete an adapter that was trained or loaded under `name`."""
+    _remove(parts, name)
+    _state(parts).weights.pop(name, None)
+    _tidy(parts)
+
+
 def available(model: str = "postcards") -> list[str]:
     """The LoRAs that ship with a model, by name."""
     return sorted(path.parent.name for path in _shelf(model).glob(f"*/{FILE}"))

@@ -81,7 +81,7 @@ def where(name: str) -> str:
 def seal(folder: "os.PathLike[str] | str") -> Path:
     """Write the SHA-256 of every weight file under `folder` into `sha256.json` there; `load` then checks them."""
     folder = Path(folder)
-    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
+    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in _own(folder) if path.suffix == ".safetensors"}
     target = folder / SEAL
     target.write_text(json.dumps(sums, indent=1) + "\n", "utf-8")
     return target
@@ -94,7 +94,7 @@ def checksums(folder: Path) -> dict[str, str]:
     """
     sealed: dict[str, str] = json.loads((folder / SEAL).read_text("utf-8")) if (folder / SEAL).is_file() else {}
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in _own(folder):
         file = path.relative_to(folder).as_posix()
         if path.suffix in _PICKLES:
             raise ModelError(f"{file}: is a pickle, which can run code when it is opened; expected .safetensors")
@@ -106,6 +106,12 @@ def checksums(folder: Path) -> dict[str, str]:
         if found[file] != digest:
             raise ModelError(f"{file}: SHA-256 is {found[file][:12]}…, its seal says {digest[:12]}…; the file is not what shipped")
     return found
+
+
+def _own(folder: Path) -> list[Path]:
+    """A model's files, without the adapters that are kept beside it: those have their own cards and checks."""
+    beside = lambda path: path.relative_to(folder).parts[0].startswith(("loras", "controlnet-"))  # noqa: E731
+    return sorted(path for path in folder.rglob("*") if not beside(path))
 
 
 def _bundled(name: str) -> Path | None:
