@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from time import perf_counter
 from typing import Any
@@ -23,7 +24,7 @@ class Step:
     index             0, 1, …
     t                 the timestep that the denoiser saw
     sigma             its noise level: noise over signal (flow matching: share of noise, 0 … 1)
-    latent            (B, C, H/8, W/8) after the step, in the scheduler's own scale; the last one is the result
+    latent            (B, C, H/8, W/8) after the step, in the sampler's own scale; the last one is the result
     x0                (B, C, H/8, W/8) the finished latents as predicted at this step, unit variance
     with_prompt       the denoiser's raw prediction given the prompt
     without_prompt    the one given the negative prompt; None at guidance <= 1
@@ -85,7 +86,9 @@ def _walk(parts: Parts, recipes: list[Recipe], begun: start.Start) -> Iterator[S
         x0 = samplers.x0(solver, mixed, latent, sigma)
         latent = solver.step(mixed, t, latent, **options, return_dict=False)[0]
         latent = begun.keep(solver, latent, times[index + 1 :])
-        yield Step(index, float(t), sigma, latent, x0, given, without, first.guidance, perf_counter() - began)
+        show = partial(family.unpack, parts, recipe=first)
+        seconds = perf_counter() - began
+        yield Step(index, float(t), sigma, show(latent), show(x0), show(given), without, first.guidance, seconds)
 
 
 def _step_options(solver: Any, generators: list[torch.Generator]) -> dict[str, Any]:

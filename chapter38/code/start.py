@@ -86,7 +86,7 @@ def again(parts: Parts, recipes: list[Recipe], latent: torch.Tensor) -> Start:
     Exactly ComfyUI's VAEDecode, ImageScale (bicubic, crop disabled), VAEEncode, KSampler: pixels stay floats, are
     clamped to 0 … 1 before the enlargement and not after it.
     """
-    unit = (parts.to_pixels(parts.family.unpack(parts, latent, recipes[0])) / 2 + 0.5).clamp(0, 1)
+    unit = (parts.to_pixels(latent) / 2 + 0.5).clamp(0, 1)
     size = (recipes[0].height, recipes[0].width)
     wide = functional.interpolate(unit.float(), size=size, mode="bicubic") * 2 - 1
     return Start(_noise(parts, recipes), _packed(parts, parts.to_latents(wide)))
