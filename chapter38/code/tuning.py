@@ -186,6 +186,8 @@ def attach(unet: Any, plan: Plan, name: str) -> dict[str, torch.nn.Parameter]:
 
     if name in getattr(unet, "peft_config", {}):
         raise AdapterError(f"an adapter called {name!r} is already attached; unload it, or train under another name")
+    if "." in name or not name or hasattr(torch.nn.ModuleDict(), name):
+        raise AdapterError(f"an adapter cannot be called {name!r}: PyTorch has another use for that name")
     if plan.rank < 1 or plan.steps < 1 or plan.batch < 1:
         raise AdapterError(f"rank, steps and batch are at least 1; got {plan.rank}, {plan.steps}, {plan.batch}")
     alpha = plan.rank if plan.alpha is None else plan.alpha

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chapter38 import postcards
-
-WEIGHTS = Path(postcards.__file__).parent / "weights"
+from chapter38.postcards import WEIGHTS
 
 
 def sha256(path: Path) -> str:
@@ -16,17 +14,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def base_sha256(weights: Path = WEIGHTS) -> str:
+def base_sha256(weights: Path) -> str:
     """Names the base that an adapter was trained on: the digest of its denoiser's file."""
     return sha256(weights / "unet" / "diffusion_pytorch_model.safetensors")
 
 
 def write_card(folder: Path, title: str, says: str, made: dict[str, Any], figures: dict[str, str]) -> None:
     """`says`: what it is and what it is not, in sentences; `made`: how; `figures`: what was measured -> the result with its interval."""
-    files = {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
+    base = folder if (folder / "unet").is_dir() else WEIGHTS
     card = {
         "title": title, "says": says, "date": datetime.date.today().isoformat(), "licence": "MIT", "sha256": files,
-        "base": {"model": "postcards", "unet_sha256": base_sha256()}, "made": made, "figures": figures,
+        "base": {"model": "postcards", "unet_sha256": base_sha256(base)}, "made": made, "figures": figures,
     }  # fmt: skip
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / "README.md").write_text(_page(card), "utf-8")

@@ -1,6 +1,6 @@
 """The edges ControlNet: the U-Net's encoder copied, taught to follow an edge map, with the U-Net itself frozen."""
 
-import argparse
+import copy
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from chapter38.code import control
-from chapter38.code.models import load
 from chapter38.code.parts import Parts
 from chapter38.code.tuning import denoising_loss, encode
 from chapter38.measure.pixels import edges
 from chapter38.postcards.dataset import training_scenes
-from chapter38.train.card import WEIGHTS, write_card
+from chapter38.train.card import write_card
 from chapter38.train.loop import Report, generator, train
 
 BATCH, CAPTIONS, UNSAID = 32, 2, 0.3  # much is left unsaid, so that the map decides the layout
 HIGH_NOISE = 0.7
+SAYS = (
+    "Follows an edge map: white edges on black, as `chapter38.measure.edges` computes them. The map decides the layout, the "
+    "prompt what fills it; at lower strength the map counts for less. Trained on the base's own scenes and on no others."
+)
 
 
 def train_controlnet(
@@ -76,3 +78,11 @@ def measure(parts: Parts, net: nn.Module, count: int = 64, seed: int = 4_000_000
         scores = np.array([edge_agreement(p, h) for p, h in zip(pictures, hints, strict=True)])
         found[f"edge agreement (F1, 2 px) at strength {strength:g}, {count} scenes"] = str(bootstrap(scores))
     return found
+
+
+def write(parts: Parts, net: nn.Module, folder: Path, made: dict[str, Any]) -> None:
+    """Measure the ControlNet, and write it in float16 with its card."""
+    figures = measure(parts, net)
+    copy.deepcopy(net).half().save_pretrained(folder)
+    made = {**made, "batch": BATCH, "captions left out": UNSAID, "hint block": ", ".join(map(str, control.HINT_CHANNELS))}
+    write_card(folder, "Edges: a ControlNet for postcards", SAYS, made, figures)
