@@ -120,7 +120,8 @@ def find(name: str, model: str = "postcards") -> Path:
             return path
     if name.count("/") in (1, 2) and not name.startswith((".", "/")) and not Path(name).suffix == ".json":
         return _download(*name.split("/", 2))
-    raise AdapterError(f"unknown LoRA {name!r}; {nearest(name, available(model))} A file, a folder or a Hub id works too")
+    shipped = nearest(name, available(model)) if available(model) else f"none ship with {model};"
+    raise AdapterError(f"unknown LoRA {name!r}; {shipped} a file, a folder or a Hub id works too")
 
 
 def base_of(parts: Parts) -> Base:
