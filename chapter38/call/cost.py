@@ -42,6 +42,11 @@ class Usage:
                 raise ValueError(f"{field.name}: a meter counts from 0 up, got {value}")
 
     @classmethod
+    def square(cls, side: int) -> "Usage":
+        """One picture of `side` x `side` pixels, of which nothing else is known."""
+        return cls(megapixel=Decimal(side * side) / 10**6)
+
+    @classmethod
     def of(cls, recipe: Recipe, **counted: int | Decimal) -> "Usage":
         """What is known of a recipe before it is drawn, and what the caller counted besides (tokens, seconds)."""
         hires = recipe.hires
@@ -160,7 +165,7 @@ def price(
         return price_graph(what, gpu=gpu, as_of=on)
     recipe = what if isinstance(what, Recipe) else None
     name = model or (recipe.model if recipe else str(what))
-    counted = usage or (Usage.of(recipe) if recipe else Usage(megapixel=Decimal(1024 * 1024) / 10**6))
+    counted = usage or (Usage.of(recipe) if recipe else Usage.square(1024))
     if gpu:
         return _on_card(name, recipe, counted, gpu, on)
     size = f"{recipe.width}x{recipe.height}" if recipe else "1024x1024"

@@ -53,7 +53,7 @@ def redact(text: str) -> str:
     """The text without any key of the environment and without what follows Bearer, Key or Token in a header."""
     for name in KEYS:
         if value := os.environ.get(name, "").strip():
-            for part in {value, *(p for p in value.split(":") if len(p) >= 6)}:
+            for part in (value, *(p for p in value.split(":") if len(p) >= 6)):
                 text = text.replace(part, HIDDEN)
     return _AUTH.sub(lambda found: f"{found[1]} {HIDDEN}", text)
 
