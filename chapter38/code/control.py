@@ -34,7 +34,9 @@ def hook(parts: Parts, recipe: Recipe) -> Speak:
     A control speaks at step i of n where start <= i / n and (i + 1) / n <= end, as in Diffusers' pipelines. Several are
     summed in order. At strength 0 it is not run at all.
     """
-    speakers = [(control, net(parts, control.kind), _hint(control, recipe)) for control in recipe.control if control.strength]
+    speakers = [
+        (control, net(parts, control.kind), _hint(control, recipe)) for control in recipe.control if control.strength
+    ]
 
     def speak(index: int, steps: int, x: torch.Tensor, t: torch.Tensor, told: Any) -> dict[str, Any]:
         total: tuple[list[torch.Tensor], torch.Tensor] | None = None
@@ -42,7 +44,11 @@ def hook(parts: Parts, recipe: Recipe) -> Speak:
             if control.start <= index / steps and (index + 1) / steps <= control.end:
                 seen = hint.to(x.device, x.dtype).expand(len(x), -1, -1, -1)
                 down, middle = network(x, t, told.embeddings, seen, control.strength, return_dict=False)
-                total = (list(down), middle) if total is None else ([a + b for a, b in zip(total[0], down, strict=True)], total[1] + middle)
+                total = (
+                    (list(down), middle)
+                    if total is None
+                    else ([a + b for a, b in zip(total[0], down, strict=True)], total[1] + middle)
+                )
         if total is None:
             return {}
         return {"down_block_additional_residuals": tuple(total[0]), "mid_block_additional_residual": total[1]}
@@ -66,6 +72,19 @@ def available(model: str = "postcards") -> list[str]:
     return sorted(path.name.removeprefix("controlnet-") for path in _shelf(model).glob("controlnet-*") if path.is_dir())
 
 
+def files(parts: Parts, recipe: Recipe) -> dict[str, str]:
+    """File -> SHA-256 of the ControlNets that a recipe uses, for a receipt; none for those that were never in a file."""
+    found = {}
+    for kind in dict.fromkeys(control.kind for control in recipe.control if control.strength):
+        try:
+            folder = Path(_where(parts, kind))
+        except AdapterError:
+            continue
+        if folder.is_dir():
+            found |= {f"{folder.name}/{file}": digest for file, digest in models.checksums(folder).items()}
+    return found
+
+
 def _where(parts: Parts, kind: str) -> str:
     shipped = _shelf(parts.name) / f"controlnet-{kind}"
     listed = models.registry().get(parts.name, {}).get("controls", {})
@@ -82,7 +101,9 @@ def _where(parts: Parts, kind: str) -> str:
 
 
 def _fitting(parts: Parts, kind: str, network: Any) -> Any:
-    theirs, ours = ({key: _plain(config.get(key)) for key in _SHAPE} for config in (network.config, parts.denoiser.config))
+    theirs, ours = (
+        {key: _plain(config.get(key)) for key in _SHAPE} for config in (network.config, parts.denoiser.config)
+    )
     if theirs != ours:
         raise AdapterError(f"{kind}: made for another base: it has {theirs}, {parts.name} has {ours}")
     return network
@@ -101,7 +122,9 @@ def _hint(control: Control, recipe: Recipe) -> torch.Tensor:
     if image.width * recipe.height == image.height * recipe.width:
         image = image.convert("RGB").resize((recipe.width, recipe.height), Image.Resampling.NEAREST)
     else:
-        raise AdapterError(f"{control.kind}: the hint map is {image.width}x{image.height}; the picture is {recipe.width}x{recipe.height}")
+        raise AdapterError(
+            f"{control.kind}: the hint map is {image.width}x{image.height}; the picture is {recipe.width}x{recipe.height}"
+        )
     return torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 255).permute(2, 0, 1)[None]
 
 

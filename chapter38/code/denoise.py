@@ -11,6 +11,7 @@ import torch
 
 from chapter38.code import adapters, control, samplers, start
 from chapter38.code.parts import Parts
+from chapter38.errors import CannotExpress
 from chapter38.recipe import Recipe
 
 Hook = Callable[[int, int, torch.Tensor, torch.Tensor, Any], dict[str, Any]]
@@ -66,6 +67,7 @@ def walk(parts: Parts, recipes: list[Recipe]) -> Iterator[Step]:
 
 def _walk(parts: Parts, recipes: list[Recipe], begun: start.Start) -> Iterator[Step]:
     first, family = recipes[0], parts.family
+    _check(parts, first)
     adapters.attach(parts, first.adapters)
     speak = control.hook(parts, first)
     told = parts.encode(recipes)
@@ -89,6 +91,17 @@ def _walk(parts: Parts, recipes: list[Recipe], begun: start.Start) -> Iterator[S
         show = partial(family.unpack, parts, recipe=first)
         seconds = perf_counter() - began
         yield Step(index, float(t), sigma, show(latent), show(x0), show(given), without, first.guidance, seconds)
+
+
+def _check(parts: Parts, recipe: Recipe) -> None:
+    """Refuse, before anything runs, what this loop has no meaning for."""
+    if recipe.references:
+        raise CannotExpress("references", "code", f"{parts.name} is no instruction-edit model; use image and strength")
+    if recipe.shift is not None and "beta_schedule" in parts.scheduler.config:
+        raise CannotExpress("shift", "code", f"{parts.name} was trained on a noise schedule; only flow matching shifts")
+    layers = min((e.config.num_hidden_layers for _, e in parts.encoders), default=0)
+    if recipe.clip_skip >= layers:
+        raise CannotExpress("clip_skip", "code", f"{parts.name}'s text encoder has {layers} layers")
 
 
 def _step_options(solver: Any, generators: list[torch.Generator]) -> dict[str, Any]:

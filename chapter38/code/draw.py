@@ -4,28 +4,54 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import metadata
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
-import torch
+from PIL import Image
 
-from chapter38.code import models, parts as taken
+from chapter38.code import adapters, control, memory, models
+from chapter38.code import parts as taken
 from chapter38.code.denoise import Step, walk
+from chapter38.code.families import FAMILIES
 from chapter38.code.parts import Parts
+from chapter38.code.whole import draw_whole
+from chapter38.errors import CannotExpress
 from chapter38.picture import Lock, Meter, Picture, Receipt
 from chapter38.recipe import Recipe
 
-LIBRARIES = ("chapter38", "torch", "diffusers", "transformers")
+LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 Watch = Callable[[Step], Any]
 
 
-def draw(recipe: Recipe, *, parts: Parts | None = None, watch: Watch | None = None) -> Picture:
-    """Draw one recipe. `parts`: a loaded model to use; `watch` is called with every Step."""
-    return draw_many([recipe], parts=parts, watch=watch)[0]
+def draw(
+    recipe: Recipe, *, parts: Parts | None = None, watch: Watch | None = None, best_effort: bool = False
+) -> Picture:
+    """Draw one recipe with Diffusers on this machine.
+
+    parts        a loaded model to use; None: the recipe's, kept for the next call
+    watch        called with every Step
+    best_effort  leave out a field that cannot be honoured, and record it on the receipt, instead of raising
+                 CannotExpress
+    """
+    given, dropped = recipe, {}
+    while True:
+        try:
+            picture = draw_many([given], parts=parts, watch=watch)[0]
+            break
+        except CannotExpress as error:
+            if not best_effort or error.field in dropped or error.field not in Recipe.model_fields:
+                raise
+            dropped[error.field] = error.why
+            given = _without(given, error.field)
+    if not dropped or picture.receipt is None:
+        return picture
+    lock = picture.receipt.lock.model_copy(update={"not_honoured": dropped})
+    return Picture(picture.image, recipe, Receipt(lock, picture.receipt.meter))
 
 
 def draw_many(recipes: list[Recipe], *, parts: Parts | None = None, watch: Watch | None = None) -> list[Picture]:
-    """Draw recipes in their order; those that differ only in prompt, negative and seed share forward passes."""
+    """Draw recipes in their order; those that differ in prompt, negative, seed and pictures only share forward passes."""
     groups: dict[str, list[int]] = {}
     for place, recipe in enumerate(recipes):
         groups.setdefault(pass_key(recipe), []).append(place)
@@ -37,27 +63,53 @@ def draw_many(recipes: list[Recipe], *, parts: Parts | None = None, watch: Watch
 
 def pass_key(recipe: Recipe) -> str:
     """Equal for recipes that can share a forward pass."""
-    return recipe.but(prompt="", negative="", seed=0).key
+    same: dict[str, Any] = {"prompt": "", "negative": "", "seed": 0}
+    if recipe.image is not None:  # which picture is free; that there is one, is not
+        blank = Image.new("L", (1, 1))
+        same |= {"image": blank, "mask": blank if recipe.mask is not None else None}
+    return recipe.but(**same).key
+
+
+def versions() -> dict[str, str]:
+    """Library -> version, of the libraries that decide pixels."""
+    from chapter38 import __version__
+
+    found = {name: metadata.version(name) for name in LIBRARIES}
+    return {"chapter38": __version__, **found, "python": sys.version.split()[0]}
+
+
+def lock(parts: Parts, recipe: Recipe) -> Lock:
+    """The deterministic half of the receipt for a recipe drawn with these parts."""
+    weights = parts.weights | adapters.files(parts) | control.files(parts, recipe)
+    return Lock(
+        rung="code", model=recipe.model, revision=parts.revision, weights=weights, versions=versions(),
+        notes=_notes(recipe),
+    )  # fmt: skip
 
 
 def _pass(recipes: list[Recipe], parts: Parts | None, watch: Watch | None) -> list[Picture]:
     clock = [perf_counter()]
     parts = parts or _loaded(recipes[0].model, recipes[0].vae)
     clock.append(perf_counter())
-    step = None
-    for step in walk(parts, recipes):
-        if watch:
-            watch(step)
-    assert step is not None
+    walking = 0.0
+    if type(parts.pipeline).__name__ in FAMILIES:
+        step = None
+        for step in walk(parts, recipes):
+            walking += step.seconds
+            if watch:
+                watch(step)
+        assert step is not None
+        clock.append(perf_counter())
+        drawn = taken.images(parts.to_pixels(step.latent))
+    else:
+        drawn = [draw_whole(parts, recipe) for recipe in recipes]
+        clock.append(perf_counter())
     clock.append(perf_counter())
-    pictures = taken.images(parts.to_pixels(step.latent))
-    clock.append(perf_counter())
-    seconds = dict(zip(("load", "denoise", "decode"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
-    meter = Meter(seconds=seconds, device=str(parts.device))
-    return [
-        Picture(image, recipe, Receipt(_lock(parts, recipe), meter))
-        for image, recipe in zip(pictures, recipes, strict=True)
-    ]
+    seconds = dict(zip(("load", "denoise", "decode"), (b - a for a, b in pairwise(clock)), strict=True))
+    if walking:
+        seconds |= {"encode": seconds["denoise"] - walking, "denoise": walking}
+    meter = Meter(seconds=seconds, peak_bytes=memory.peak(parts.device), device=str(parts.device))
+    return [Picture(image, r, Receipt(lock(parts, r), meter)) for image, r in zip(drawn, recipes, strict=True)]
 
 
 @lru_cache(maxsize=1)
@@ -65,20 +117,12 @@ def _loaded(model: str, vae: str | None) -> Parts:
     return models.load(model, vae=vae)
 
 
-def versions() -> dict[str, str]:
-    """Library -> version, of the libraries that decide pixels."""
-    from chapter38 import __version__
-
-    return {name: __version__ if name == "chapter38" else metadata.version(name) for name in LIBRARIES} | {
-        "python": sys.version.split()[0]
-    }
-
-
-def _lock(parts: Parts, recipe: Recipe) -> Lock:
-    return Lock(
-        rung="code", model=recipe.model, revision=parts.revision, weights=parts.weights, versions=versions(),
-        notes=_notes(recipe),
-    )  # fmt: skip
+def _without(recipe: Recipe, field: str) -> Recipe:
+    """The recipe with a field at its model's own default."""
+    fields = {name: getattr(recipe, name) for name in Recipe.model_fields if name != field}
+    if field == "image":
+        fields |= {"mask": None, "strength": 1.0}
+    return Recipe(**fields)
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
@@ -88,4 +132,4 @@ def _notes(recipe: Recipe) -> tuple[str, ...]:
 
     unknown = Scene.parse(recipe.prompt).unknown
     words = [f"{word} (did you mean {near}?)" if near else word for word, near in unknown.items()]
-    return (f"postcards never learned: {', '.join(words)}",) if words else ()
+    return (f"words this model never learned: {', '.join(words)}",) if words else ()

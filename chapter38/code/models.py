@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chapter38.code import memory
 from chapter38.errors import ModelError, nearest
 from chapter38.recipe import models as registry
 
@@ -32,25 +33,26 @@ def load(
 ) -> "Parts":
     """Load a model by its name in the registry, its Hub id, or its folder, and take it apart.
 
-    device None: CUDA or MPS where there is one, else the CPU; dtype None: float16 there, float32 on the CPU.
-    `vae` swaps the autoencoder for another one. Raises ModelError where weights are unknown, absent, corrupt or
-    gated; it says what to do.
+    device None: CUDA or MPS where there is one, else the CPU; dtype None: the registry's there, float32 on the CPU.
+    `vae` swaps the autoencoder for another one. Raises ModelError where weights are unknown, absent, corrupt, gated or
+    too large for this machine; it says what to do.
     """
     import torch
 
     from chapter38.code.parts import Parts
 
-    device = torch.device(device or _device())
+    device = torch.device(device or memory.device())
     dtype = dtype or (torch.float32 if device.type == "cpu" else _dtype(name))
-    source = where(name)
-    weights = checksums(Path(source)) if Path(source).is_dir() else {}
+    folder, revision = _fetched(name)
+    weights = {file: digest for file, digest in checksums(folder).items() if "/" in file}
+    memory.require(name, sum((folder / file).stat().st_size for file in weights), device)
     extra = {"vae": _vae(vae, dtype)} if vae else {}
-    pipeline = _open(name, lambda: _pipeline(source, dtype, extra))
-    for part in (pipeline.vae, getattr(pipeline, "unet", None) or pipeline.transformer):
+    pipeline = _open(name, lambda: _pipeline(folder, dtype, extra))
+    for part in filter(None, (getattr(pipeline, part, None) for part in ("vae", "unet", "transformer"))):
         if part.dtype != dtype:
             raise ModelError(f"{name}: asked for {dtype}, its weights arrived as {part.dtype}; update diffusers")
     pipeline.set_progress_bar_config(disable=True)
-    return Parts(pipeline.to(device), name=name, revision=None, weights=weights)
+    return Parts(pipeline.to(device), name=name, revision=revision, weights=weights)
 
 
 def load_controlnet(source: str, device: "torch.device", dtype: "torch.dtype") -> Any:
@@ -75,7 +77,7 @@ def where(name: str) -> str:
         return name
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return name
-    raise ModelError(f"unknown model {name!r}; {nearest(name, registry())} A Hub id (owner/name) or a folder works too")
+    raise ModelError(f"unknown model {name!r}; {nearest(name, registry())}; a Hub id (owner/name) or a folder works too")
 
 
 def seal(folder: "os.PathLike[str] | str") -> Path:
@@ -96,7 +98,7 @@ def checksums(folder: Path) -> dict[str, str]:
     found = {}
     for path in _own(folder):
         file = path.relative_to(folder).as_posix()
-        if path.suffix in _PICKLES:
+        if path.suffix in _PICKLES and not any(path.parent.glob("*.safetensors")):
             raise ModelError(f"{file}: is a pickle, which can run code when it is opened; expected .safetensors")
         if path.suffix == ".safetensors":
             found[file] = _sha256(path)
@@ -104,7 +106,9 @@ def checksums(folder: Path) -> dict[str, str]:
         if file not in found:
             raise ModelError(f"{folder.name}: the weight file {file} is missing")
         if found[file] != digest:
-            raise ModelError(f"{file}: SHA-256 is {found[file][:12]}…, its seal says {digest[:12]}…; the file is not what shipped")
+            raise ModelError(
+                f"{file}: SHA-256 is {found[file][:12]}…, expected {digest[:12]}…; the file is damaged or not what shipped"
+            )
     return found
 
 
@@ -124,18 +128,49 @@ def _safely(dtype: Any) -> dict[str, Any]:
     return {"torch_dtype": dtype, "use_safetensors": True}
 
 
-def _pipeline(source: str, dtype: Any, extra: dict[str, Any]) -> Any:
+def _fetched(name: str) -> tuple[Path, str | None]:
+    """(folder that holds the model, its revision): the folder itself, or the Hub's snapshot, downloaded where it must be."""
+    source = where(name)
+    if Path(source).is_dir():
+        return Path(source), None
+    return _open(name, lambda: _snapshot(source, registry().get(name, {}).get("revision")))  # type: ignore[no-any-return]
+
+
+def _snapshot(source: str, revision: str | None) -> tuple[Path, str]:
     from diffusers import DiffusionPipeline
 
-    return DiffusionPipeline.from_pretrained(source, **_safely(dtype), **extra)
+    folder = Path(DiffusionPipeline.download(source, revision=revision, use_safetensors=True, trust_remote_code=False))
+    return folder, folder.name
+
+
+def _pipeline(folder: Path, dtype: Any, extra: dict[str, Any]) -> Any:
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(folder, **_safely(dtype), **extra)
 
 
 def _vae(name: str, dtype: Any) -> Any:
     from diffusers import AutoencoderKL
 
-    folder = Path(where(name))
-    subfolder = "vae" if (folder / "vae").is_dir() else None
-    return _open(name, lambda: AutoencoderKL.from_pretrained(str(folder), subfolder=subfolder, **_safely(dtype)))
+    if Path(name).is_dir() and (Path(name) / "config.json").is_file():
+        checksums(Path(name))
+        return _open(name, lambda: AutoencoderKL.from_pretrained(name, **_safely(dtype)))
+    folder, _ = _fetched(name)
+    return _open(name, lambda: AutoencoderKL.from_pretrained(folder, subfolder="vae", **_safely(dtype)))
+
+
+_ADVICE = {  # what the libraries raise -> what to do; the first that fits
+    "GatedRepoError": "is gated: accept its licence at https://huggingface.co/{hub}, then run `hf auth login`",
+    "RepositoryNotFoundError": "there is no such repository on the Hub, or it is private; check the id",
+    "RevisionNotFoundError": "the Hub has no such revision of it",
+    "LocalEntryNotFoundError": "is not in the local cache and the Hub cannot be reached; connect once, or name a folder",
+    "OfflineModeIsEnabled": "is not in the local cache and HF_HUB_OFFLINE is set; connect once, or name a folder",
+    "ConnectError": "is not in the local cache and the Hub cannot be reached; connect once, or name a folder",
+    "ConnectionError": "is not in the local cache and the Hub cannot be reached; connect once, or name a folder",
+    "OutOfMemoryError": "does not fit into this device's memory; try float16, a smaller model, or offloading",
+    "MemoryError": "does not fit into memory; try float16, a smaller model, or offloading",
+    "SafetensorError": "a weight file is truncated or corrupt ({detail}); fetch it again",
+}
 
 
 def _open(name: str, read: Any) -> Any:
@@ -143,13 +178,26 @@ def _open(name: str, read: Any) -> Any:
     try:
         with _quietly():
             return read()
+    except ModelError:
+        raise
     except Exception as error:  # the libraries raise nearly anything on a broken file
-        raise ModelError(f"{name}: cannot be loaded ({_first_line(error)})") from error
+        hub = registry().get(name, {}).get("hub") or name
+        text = _first_line(error)
+        for cause in _causes(error):
+            if kind := next((k for c in type(cause).__mro__ for k in _ADVICE if c.__name__ == k), None):
+                raise ModelError(f"{name}: {_ADVICE[kind].format(hub=hub, detail=_first_line(cause))}") from error
+        raise ModelError(f"{name}: cannot be loaded ({text})") from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """No bars, no advice on optional parts, no reminder that `torch_dtype` has a newer spelling (older releases need it)."""
+    """No bars, no advice on optional parts, no reminder that `torch_dtype` has a newer spelling (older ones need it)."""
     from diffusers.utils import logging as diffusers_log
     from transformers.utils import logging as transformers_log
 
@@ -168,14 +216,8 @@ def _quietly() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _dtype(name: str) -> Any:
@@ -185,11 +227,14 @@ def _dtype(name: str) -> Any:
 
 
 def _sha256(path: Path) -> str:
+    """Hashed once a process; the Hub's cache already names large files by their SHA-256."""
+    if len(path.resolve().name) == 64:
+        return path.resolve().name
     stat = path.stat()
     return _hash(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
 
 
 @cache
 def _hash(path: str, size: int, mtime: int) -> str:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
