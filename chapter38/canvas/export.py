@@ -2,13 +2,26 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from chapter38.canvas import nodes as facts
 from chapter38.canvas.graph import Graph
-from chapter38.canvas.spelling import RUNG, Family, escape, file_of, hint, model_files
+from chapter38.canvas.spelling import (
+    FLUX_SHIFT,
+    RUNG,
+    SCALED_LINEAR,
+    Family,
+    escape,
+    file_of,
+    hint,
+    larger,
+    model_files,
+    trained_as,
+    unescape,
+)
 from chapter38.errors import CannotExpress
-from chapter38.recipe import Pixels, Recipe, models
+from chapter38.recipe import Pixels, Recipe
 
 Wire = list[Any]
 
@@ -21,7 +34,7 @@ def export(recipe: Recipe) -> Graph:
     >>> export(Recipe(prompt="a red boat")).node(3).type
     'CLIPTextEncode'
     """
-    return Graph.from_api(_Canvas(recipe).api())
+    return replace(Graph.from_api(_Canvas(recipe).api()), pictures=dict(inputs_of(recipe)))
 
 
 def image_file(pixels: Pixels) -> str:
@@ -45,7 +58,7 @@ class _Canvas:
         self.family, self.files = model_files(recipe.model)
         _refuse(recipe, self.family)
 
-    def add(self, type: str, field: str = "recipe", title: str = "", **inputs: Any) -> str:
+    def add(self, type: str, /, field: str = "recipe", title: str = "", **inputs: Any) -> str:
         """Add a node and return its id. `field` is what a value that the node does not take is blamed on."""
         kind = facts.kinds()[type]
         for name, value in inputs.items():
@@ -75,13 +88,15 @@ class _Canvas:
     def loaders(self) -> tuple[Wire, Wire, Wire]:
         found: dict[str, Wire] = {}
         for type, fixed in self.family.loader.items():
+            if type == "VAELoader" and self.recipe.vae:
+                continue
             kind = facts.kinds()[type]
             named = {field.name: self.files[field.name] for field in kind.inputs if field.name in self.files}
             id = self.add(type, "model", **named, **fixed)
             found |= {output: [id, slot] for slot, (_, output) in enumerate(kind.outputs)}
-        model, clip, vae = found["MODEL"], found["CLIP"], found["VAE"]
         if self.recipe.vae:
-            vae = [self.named("VAELoader", "vae", "vae_name", self.recipe.vae), 0]
+            found["VAE"] = [self.named("VAELoader", "vae", "vae_name", self.recipe.vae), 0]
+        model, clip, vae = found["MODEL"], found["CLIP"], found["VAE"]
         for adapter in self.recipe.adapters:
             both = self.family.lora == "LoraLoader"
             more = {"clip": clip, "strength_clip": adapter.weight} if both else {}
@@ -96,14 +111,13 @@ class _Canvas:
     def named(self, type: str, field: str, input: str, name: str, **more: Any) -> str:
         """A loader of one file; its title holds our name where the file's does not give it back."""
         file = file_of(field, name)
-        said = {} if file.removesuffix(".safetensors") == name else {"name": name}
+        said = {} if file.removesuffix(".safetensors") == name and file != self.files.get(input) else {"name": name}
         return self.add(type, field, hint(facts.kinds()[type].title, **said), **{input: file}, **more)
 
     def prompts(self, clip: Wire) -> tuple[Wire, Wire]:
         r = self.recipe
         text = escape(r.prompt, r.prompt_syntax)
-        plain = "(" not in text and ")" not in text and r.prompt_syntax == "weighted"
-        said = {"syntax": "weighted"} if plain or (r.prompt_syntax == "weighted" and _all_escaped(text)) else {}
+        said = {"syntax": "weighted"} if r.prompt_syntax == "weighted" and unescape(text)[1] == "plain" else {}
         positive: Wire = [
             self.add("CLIPTextEncode", "prompt", hint("Positive prompt", **said), text=text, clip=clip),
             0,
@@ -119,12 +133,16 @@ class _Canvas:
 
     def controls(self, positive: Wire, negative: Wire, vae: Wire) -> tuple[Wire, Wire]:
         more = {"vae": vae} if self.family.control == "with vae" else {}
-        for control in self.recipe.control:
+        r, usual = self.recipe, facts.kinds()["ControlNetApplyAdvanced"].title
+        for control in r.control:
             net = [self.named("ControlNetLoader", "control", "control_net_name", control.kind), 0]
             image = [self.picture(control.image, "Hint map"), 0]
-            id = self.add("ControlNetApplyAdvanced", "control", positive=positive, negative=negative, control_net=net,
-                          image=image, strength=control.strength, start_percent=control.start,
-                          end_percent=control.end, **more)  # fmt: skip
+            asked = (control.start, control.end)
+            start, end = window(r, *asked) if self.family.shift is None else asked
+            said = {} if (start, end) == asked else {"start": control.start, "end": control.end}
+            id = self.add("ControlNetApplyAdvanced", "control", hint(usual, **said), positive=positive, negative=negative,
+                          control_net=net, image=image, strength=control.strength, start_percent=start,
+                          end_percent=end, **more)  # fmt: skip
             positive, negative = [id, 0], [id, 1]
         return positive, negative
 
@@ -142,23 +160,26 @@ class _Canvas:
         return [self.add("SetLatentNoiseMask", samples=latent, mask=mask), 0]
 
     def shifted(self, model: Wire) -> Wire:
-        if self.family.shift is None:
+        r, kind = self.recipe, self.family.shift
+        if kind is None:
             return model
-        type, usual = self.family.shift
-        shift = self.recipe.shift if self.recipe.shift is not None else usual
+        type, usual = kind
+        shift = r.shift if r.shift is not None else usual
+        if type == "ModelSamplingFlux":  # it takes logarithms, at two sizes of the picture
+            if shift is None and self.family.guidance != "embedded":
+                return model
+            low, high = FLUX_SHIFT if shift is None else (round(math.log(shift), 12),) * 2
+            size = {"width": r.width, "height": r.height}
+            return [self.add(type, "shift", model=model, max_shift=high, base_shift=low, **size), 0]
         if shift is None:
             return model
-        title = hint(facts.kinds()[type].title, **({"shift": shift} if shift == self.recipe.shift == usual else {}))
-        if type == "ModelSamplingFlux":  # it interpolates log(shift) over picture sizes: give it one value for all
-            log = round(math.log(shift), 12)
-            size = {"width": self.recipe.width, "height": self.recipe.height}
-            return [self.add(type, "shift", title, model=model, max_shift=log, base_shift=log, **size), 0]
+        title = hint(facts.kinds()[type].title, **({"shift": shift} if shift == r.shift == usual else {}))
         return [self.add(type, "shift", title, model=model, shift=shift), 0]
 
     def enlarge(self, latent: Wire, vae: Wire) -> Wire:
         r = self.recipe
         assert r.hires is not None
-        width, height = enlarged(r)
+        width, height = larger(r.width, r.hires.scale), larger(r.height, r.hires.scale)
         image = [self.add("VAEDecode", samples=latent, vae=vae), 0]
         scaled = self.add("ImageScale", "hires", image=image, upscale_method="bicubic", width=width, height=height,
                           crop="disabled", title=hint("Upscale Image", scale=r.hires.scale))  # fmt: skip
@@ -167,41 +188,40 @@ class _Canvas:
     def sample(
         self, model: Wire, positive: Wire, negative: Wire, latent: Wire, steps: int, strength: float, part: str = ""
     ) -> Wire:
-        from chapter38.code.samplers import twin
-
         r = self.recipe
         cfg = r.guidance if self.family.guidance == "cfg" else 1.0
-        same = twin(r.sampler, r.spacing, steps)
-        if same.sampler is None or same.why:
-            raise CannotExpress("sampler", RUNG, f"{r.sampler} with {r.spacing} spacing: {same.why}")
+        name, scheduler = comfy_names(r.sampler, r.spacing, steps)
         common = {"model": model, "positive": positive, "negative": negative, "latent_image": latent, "cfg": cfg}
         done, denoise = last_steps(steps, strength)
-        said: dict[str, Any] = {} if same.sampler == r.sampler else {"sampler": r.sampler}
-        said |= {} if same.scheduler == r.spacing else {"spacing": r.spacing}
-        said |= {} if denoise == strength else {"strength": strength}
-        title = f"KSampler ({part})" if part else "KSampler"
-        if same.scheduler is not None:
-            return [self.add("KSampler", "guidance", hint(title, **said), seed=r.seed, steps=done, sampler_name=same.sampler,
-                             scheduler=same.scheduler, denoise=denoise, **common), 0]  # fmt: skip
-        said |= {"steps": steps}
-        sampler = [self.add("KSamplerSelect", sampler_name=same.sampler), 0]
-        listed = [self.add("ManualSigmas", "spacing", sigmas=sigma_text(r, steps, done)), 0]
-        id = self.add("SamplerCustom", "guidance", hint(title.replace("KSampler", "SamplerCustom"), **said),
-                      add_noise=True, noise_seed=r.seed, sampler=sampler, sigmas=listed, **common)  # fmt: skip
+        said: dict[str, Any] = {} if name == r.sampler else {"sampler": r.sampler}
+        said |= {} if scheduler == r.spacing else {"spacing": r.spacing}
+        said |= {"own_steps": steps} if part and r.hires and r.hires.steps == r.steps else {}
+        if scheduler is not None:
+            said |= {} if denoise == strength else {"strength": strength}
+            return [self.add("KSampler", "guidance", hint(f"KSampler{part}", **said), seed=r.seed, steps=done,
+                             sampler_name=name, scheduler=scheduler, denoise=denoise, **common), 0]  # fmt: skip
+        said |= {"steps": steps} | ({} if strength == 1 else {"strength": strength})
+        sampler = [self.add("KSamplerSelect", sampler_name=name), 0]
+        trained = trained_as(self.family, r.shift, r.width, r.height)
+        listed = [self.add("ManualSigmas", "spacing", sigmas=sigma_text(r.sampler, r.spacing, trained, steps, done)), 0]
+        id = self.add("SamplerCustom", "guidance", hint(f"SamplerCustom{part}", **said), add_noise=True,
+                      noise_seed=r.seed, sampler=sampler, sigmas=listed, **common)  # fmt: skip
         return [id, 0]
 
 
-def _all_escaped(text: str) -> bool:
-    from chapter38.canvas.spelling import unescape
+def comfy_names(sampler: str, spacing: str, steps: int) -> tuple[str, str | None]:
+    """ComfyUI's sampler and scheduler for the same picture; scheduler None: hand it the list of noise levels.
 
-    return unescape(text)[1] == "plain"
+    Raises CannotExpress where ComfyUI has no equal.
+    """
+    from chapter38.code.samplers import twin
 
-
-def enlarged(recipe: Recipe) -> tuple[int, int]:
-    """Width and height of the second pass: scaled, and rounded down to multiples of 8."""
-    assert recipe.hires is not None
-    width, height = (int(side * recipe.hires.scale) // 8 * 8 for side in (recipe.width, recipe.height))
-    return width, height
+    same = twin(sampler, spacing, steps)
+    if same.sampler is None or same.why:
+        raise CannotExpress("sampler", RUNG, f"{sampler} with {spacing} spacing: {same.why}")
+    if sampler.startswith("flow_") and spacing == "trailing" and 1000 % steps == 0:
+        return same.sampler, "simple"  # both take every (1000 / steps)-th level, from the top
+    return same.sampler, same.scheduler
 
 
 def last_steps(steps: int, strength: float) -> tuple[int, float]:
@@ -221,41 +241,80 @@ def last_steps(steps: int, strength: float) -> tuple[int, float]:
     raise CannotExpress("strength", RUNG, f"no denoise makes ComfyUI run the last {done} of {steps} steps")
 
 
-def sigma_text(recipe: Recipe, steps: int, done: int) -> str:
-    """The noise levels that the Code rung visits, for ManualSigmas: exact to float32, without exponents."""
+def window(r: Recipe, start: float, end: float) -> tuple[float, float]:
+    """A control's window in ComfyUI's percents, which count timesteps where Diffusers counts steps: set between two steps.
+
+    On at step i of n where start <= i/n and (i+1)/n <= end.
+    """
+    if (start, end) == (0, 1):
+        return start, end
+    from chapter38.code.samplers import scheduler
+
+    solver = scheduler(r.sampler, r.spacing, SCALED_LINEAR, r.steps)
+    done = min(int(r.steps * r.strength), r.steps)
+    times = [float(t) for t in solver.timesteps[(r.steps - done) * getattr(solver, "order", 1) :]]
+    count = len(times)
+    on = [i for i in range(count) if start <= i / count and (i + 1) / count <= end]
+    if not on or r.hires:
+        why = "with a second pass, ComfyUI would apply it to that one's steps too" if on else "no step lies in it"
+        raise CannotExpress("control", RUNG, f"the window {start:g} to {end:g}: {why}")
+
+    def percent(i: int) -> float:
+        if 0 < i < count and times[i - 1] - times[i] < 4:
+            raise CannotExpress(
+                "control", RUNG, f"the window {start:g} to {end:g} splits steps of nearly the same noise"
+            )
+        return i / count if i in (0, count) else round(1 - (times[i - 1] + times[i]) / 2 / 999, 3)
+
+    return percent(on[0]), percent(on[-1] + 1)
+
+
+def sigma_text(sampler: str, spacing: str, trained: tuple[dict[str, Any], float | None], steps: int, done: int) -> str:
+    """The last noise levels that the Code rung visits, for ManualSigmas: exact to float32, without exponents."""
     import numpy as np
 
-    from chapter38.code.samplers import levels
-    from chapter38.code.spacings import trained
+    from chapter38.code import samplers, spacings
 
-    found = levels(recipe.sampler, recipe.spacing, trained(TRAINED, recipe.shift), steps)[-(done + 1) :]
+    found = samplers.levels(sampler, spacing, spacings.trained(*trained), steps)[-(done + 1) :]
     return ", ".join(np.format_float_positional(np.float32(value), trim="0") for value in found)
-
-
-TRAINED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
-"""The noise schedule of Stable Diffusion 1.5, SDXL and postcards (arXiv:2112.10752, and each model's scheduler config)."""
 
 
 def _refuse(r: Recipe, family: Family) -> None:
     """Everything that can be said no to without building a graph."""
-    usual = models().get(r.model, {}).get("defaults", {}).get("guidance")
+    usual = Recipe(prompt="", model=r.model).guidance
     refusals = [
         ("references", bool(r.references), "instruction edits are not exported yet"),
         ("shift", r.shift is not None and family.shift is None, "this kind of model has no timestep shift"),
         ("clip_skip", r.clip_skip > 0 and family.layers is None, "its text encoders have no layer to stop at"),
         ("control", bool(r.control) and family.control is None, "no core node applies a ControlNet to this kind of model"),
         ("negative", bool(r.negative) and family.negative == "zero", "this kind of model runs without a negative prompt"),
+        ("sampler", (family.shift is not None) != r.sampler.startswith("flow_") and r.sampler.removeprefix("flow_") in
+         ("euler", "heun"), "flow-matching models take flow_euler and flow_heun, the others euler and heun"),
         ("guidance", family.guidance == "cfg" and r.guidance < 1,
          "below 1 only ComfyUI runs a negative pass; 1 switches it off on both"),
         ("guidance", family.guidance is None and r.guidance != usual, f"this model takes none; leave it at {usual}"),
         ("width", bool(r.width % family.grid), f"this model's sizes are multiples of {family.grid}"),
         ("height", bool(r.height % family.grid), f"this model's sizes are multiples of {family.grid}"),
         ("image", r.image is not None and r.image.image.size != (r.width, r.height), "it has another size than the recipe"),
+        ("strength", r.image is not None and r.strength == 1 and r.spacing not in ("leading", "ddim_uniform"),
+         "at 1 ComfyUI adds the picture to full noise and Diffusers blends them; 0.99 is the same on both"),
+        ("mask", r.mask is not None and not _on_grid(r.mask), "ComfyUI softens it unless it is black and white in 8x8 blocks"),
+        ("control", any(c.image.image.width * r.height != c.image.image.height * r.width for c in r.control),
+         "a hint map has other proportions than the picture"),
         ("mask", r.mask is not None and r.mask.image.size != (r.width, r.height), "it has another size than the recipe"),
     ]  # fmt: skip
     for field, is_so, why in refusals:
         if is_so:
             raise CannotExpress(field, RUNG, why)
+
+
+def _on_grid(mask: Pixels) -> bool:
+    import numpy as np
+
+    values = np.asarray(mask.image.convert("L"))
+    height, width = (side // 8 * 8 for side in values.shape)
+    blocks = values[:height, :width].reshape(height // 8, 8, width // 8, 8)
+    return bool(np.isin(values, (0, 255)).all() and (blocks == blocks[:, :1, :, :1]).all())
 
 
 def outside(field: facts.Input | None, value: Any) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from chapter38.canvas import nodes as facts
 from chapter38.errors import GraphError
+from chapter38.recipe import Pixels
 
 Id = int | str
 Json = Any
@@ -74,6 +75,8 @@ class Node:
 class Graph:
     """Nodes, links, groups, and the definitions of subgraphs; `kept` is everything else that the file said.
 
+    `pictures`: what its LoadImage nodes load, by file name, where whoever made the graph had them at hand.
+
     >>> g = Graph.from_api({"4": {"class_type": "LoadImage", "inputs": {"image": "boat.png"}}})
     >>> Graph.from_api(g.api()) == g == Graph.from_ui(g.ui())
     True
@@ -84,6 +87,7 @@ class Graph:
     groups: list[Json] = field(default_factory=list)
     subgraphs: dict[str, "Graph"] = field(default_factory=dict)
     kept: dict[str, Json] = field(default_factory=dict)
+    pictures: dict[str, Pixels] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Graph":

@@ -5,6 +5,7 @@ where it fits what the node says, so editing the node is always safe.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Family:
     lora       the loader of its LoRAs
     layers     which layer of the text encoder is the usual one, counted from the end; None: not for it
     control    whether ControlNets are for it, and whether they need the VAE
+    lean       the shift that ComfyUI gives it where no node says another one
     """
 
     loader: Mapping[str, Mapping[str, str]]
@@ -42,6 +44,7 @@ class Family:
     lora: str = "LoraLoader"
     layers: int | None = None
     control: str | None = "plain"
+    lean: float = 1.0
 
 
 _ONE_FILE = {"CheckpointLoaderSimple": {}}
@@ -65,7 +68,7 @@ _AURA = {**_SD3, "lora": "LoraLoaderModelOnly"}
 FAMILIES: dict[str, Family] = {
     "sd": Family(_ONE_FILE, layers=1),
     "sdxl": Family(_ONE_FILE, layers=2),
-    "sd3": Family(_ONE_FILE, shift=("ModelSamplingSD3", None), **_SD3),
+    "sd3": Family(_ONE_FILE, shift=("ModelSamplingSD3", None), lean=3.0, **_SD3),
     "flux-dev": Family(_FLUX, negative="zero", guidance="embedded", shift=("ModelSamplingFlux", None), **_SD3),
     "flux-schnell": Family(_FLUX, negative="zero", guidance=None, shift=("ModelSamplingFlux", None), **_SD3),
     "qwen-image": Family(_three("qwen_image"), shift=("ModelSamplingAuraFlow", 3.1), **_AURA),
@@ -74,6 +77,29 @@ FAMILIES: dict[str, Family] = {
         _three("lumina2"), negative="zero", guidance=None, shift=("ModelSamplingAuraFlow", 3.0), **{**_AURA, "control": None}
     ),
 }  # fmt: skip
+
+
+FLUX_SHIFT = (0.5, 1.15)
+"""base_shift and max_shift of FLUX.1 dev: the logarithm of its shift at 256 and at 4096 tokens, linear between."""
+
+
+def trained_as(family: Family, shift: float | None, width: int, height: int) -> tuple[dict[str, Any], float | None]:
+    """What `code.spacings.trained` is to be told of a model: a scheduler's config, and the shift that holds."""
+    if family.shift is None:
+        return SCALED_LINEAR, None
+    if shift is None and family.guidance == "embedded":
+        low, high = FLUX_SHIFT
+        shift = math.exp(low + (width * height / 256 - 256) * (high - low) / (4096 - 256))
+    return {"num_train_timesteps": 1000}, shift or family.shift[1] or family.lean
+
+
+SCALED_LINEAR = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+}
+"""The noise schedule of Stable Diffusion 1.5, SDXL and postcards: see each one's scheduler_config.json."""
 
 
 @cache
@@ -127,6 +153,11 @@ def plain_path(field: str, path: str) -> str:
     if re.match(r"[/\\~]|[A-Za-z]:", path) or ".." in re.split(r"[/\\]", path):
         raise CannotExpress(field, RUNG, f"{path} is a path of this machine; put the file in the server's model folder")
     return path
+
+
+def larger(side: int, scale: float) -> int:
+    """A side of the second pass: to the nearest multiple of 8, as the Code rung enlarges it."""
+    return max(8, round(side * scale / 8) * 8)
 
 
 def escape(text: str, syntax: str) -> str:
