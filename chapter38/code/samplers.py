@@ -1,17 +1,22 @@
 """Samplers: a Diffusers class with flags, joined to any list of noise levels; with ComfyUI's names beside them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from chapter38.code.spacings import Trained, sigmas, trained
 from chapter38.errors import CannotExpress
 from chapter38.recipe import SPACINGS
+
+if TYPE_CHECKING:  # the table is also read where torch is not installed
+    import torch
+
+    from chapter38.code.spacings import Trained
 
 DIFFUSERS = ("leading", "linspace", "trailing")
 WHOLE = (*DIFFUSERS, "simple", "ddim_uniform", "beta")  # every level is that of a whole timestep
@@ -40,12 +45,16 @@ def _whole(solver: Any, found: torch.Tensor, schedule: Trained) -> None:
 
 
 def _twice(solver: Any, found: torch.Tensor, schedule: Trained) -> None:
+    import torch
+
     t = schedule.timestep(found[:-1])
     solver.sigmas = torch.cat([found[:1], found[1:-1].repeat_interleave(2), found[-1:]])
     solver.timesteps = torch.cat([t[:1], t[1:].repeat_interleave(2)]).float()
 
 
 def _halfway(solver: Any, found: torch.Tensor, schedule: Trained) -> None:
+    import torch
+
     t, middle = schedule.timestep(found[:-1]), found.log().lerp(found.roll(1).log(), 0.5).exp()
     solver.sigmas = torch.cat([found[:1], found[1:].repeat_interleave(2), found[-1:]])
     solver.sigmas_interpol = torch.cat([middle[:1], middle[1:].repeat_interleave(2), middle[-1:]])
@@ -117,7 +126,12 @@ _ALIGNED = "Diffusers' ddim steps off its own list unless the steps divide the t
 
 
 def scheduler(
-    sampler: str, spacing: str, config: Mapping[str, Any], steps: int, shift: float | None = None, mu: float | None = None
+    sampler: str,
+    spacing: str,
+    config: Mapping[str, Any],
+    steps: int,
+    shift: float | None = None,
+    mu: float | None = None,
 ) -> Any:
     """A scheduler for a model that was trained as `config` says (its own scheduler's config), its timesteps set.
 
@@ -125,6 +139,8 @@ def scheduler(
     replaces a flow-matching model's own; `mu` is the logarithm of the shift of one that shifts by the picture's size.
     Raises CannotExpress for a pair that makes no sense.
     """
+    from chapter38.code.spacings import trained
+
     row = _row(sampler, spacing, config)
     if spacing in row.native:
         return _native(row, spacing, config, steps, shift, mu)
@@ -138,6 +154,10 @@ def scheduler(
 
 def levels(sampler: str, spacing: str, schedule: Trained, steps: int) -> torch.Tensor:
     """The noise levels that a sampler visits, descending to 0: the spacing's, less one where ComfyUI drops one."""
+    import torch
+
+    from chapter38.code.spacings import sigmas
+
     if not TABLE[sampler].drops or spacing in DIFFUSERS:
         return sigmas(spacing, schedule, steps)
     found = sigmas(spacing, schedule, steps + 1)
@@ -185,7 +205,9 @@ def _row(sampler: str, spacing: str, config: Mapping[str, Any]) -> Sampler:
         fits = ", ".join(dict.fromkeys((*row.native, *row.joined)))
         raise CannotExpress("spacing", "code", f"{sampler} cannot follow {spacing}; it can follow {fits}")
     if config.get("rescale_betas_zero_snr"):
-        raise CannotExpress("model", "code", "it was trained to pure noise (zero terminal SNR), which no sampler here takes")
+        raise CannotExpress(
+            "model", "code", "it was trained to pure noise (zero terminal SNR), which no sampler here takes"
+        )
     return row
 
 
@@ -248,6 +270,8 @@ class _Joined:
 
 
 def _first_scale(row: Sampler, first: torch.Tensor, schedule: Trained) -> Any:
+    import torch
+
     if schedule.flow:
         return 1.0
     top = torch.isclose(first, schedule.sigmas[-1], rtol=1e-5, atol=0)
@@ -259,7 +283,7 @@ def sigma(solver: Any, t: torch.Tensor) -> float:
     """The noise level of the step that comes next: noise over signal (flow: share of noise)."""
     halfway = scale(solver) == "noise" and not getattr(solver, "state_in_first_order", True)
     levels = getattr(solver, "sigmas_interpol" if halfway and hasattr(solver, "sigmas_interpol") else "sigmas", None)
-    if levels is not None and scale(solver) != "unit" or hasattr(solver, "model_outputs"):
+    if (levels is not None and scale(solver) != "unit") or hasattr(solver, "model_outputs"):
         place = solver.step_index
         if place is None:
             place = solver.begin_index or 0
