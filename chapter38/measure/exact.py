@@ -8,6 +8,7 @@ order of points on a line, its solution is the quantile map F₀⁻¹(F_σ(x)): 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -55,26 +56,32 @@ class Mixture:
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return (low + high) / 2
 
-    def solution(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        """Where the probability-flow ODE carries x from noise level σ to 0."""
-        return self.quantile(self.distribution(x, sigma), 0.0)
+    def solution(self, x: np.ndarray, sigma: float, end: float = 0.0) -> np.ndarray:
+        """Where the probability-flow ODE carries x from noise level σ to noise level `end`."""
+        return self.quantile(self.distribution(x, sigma), end)
 
 
 def sample(world: Mixture, sampler: str, spacing: str, steps: int, count: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """(ends, exact ends) of `count` points, one at each noised quantile, walked by a sampler with the ideal denoiser."""
+    """(ends, exact ends) of `count` points, one at each noised quantile, walked by a sampler with the ideal denoiser.
+
+    The walk ends at the schedule's last positive noise level: every sampler jumps from there to 0 in one
+    first-order step, whose error no number of steps makes smaller.
+    """
     solver = samplers.scheduler(sampler, spacing, TRAINED, steps)
-    first = samplers.sigma(solver, 0, solver.timesteps[0])
+    times, unit = solver.timesteps, samplers.scale(solver) == "unit"
+    shrink = lambda sigma: (1 + sigma**2) ** -0.5 if unit else 1.0  # noqa: E731
+    first = samplers.sigma(solver, times[0])
     start = world.quantile((np.arange(count) + 0.5) / count, first)
-    scaled = float(solver.init_noise_sigma) != 1.0  # the sample is x, not x / √(1 + σ²)
-    latent = torch.from_numpy(start if scaled else start / np.sqrt(1 + first**2)).view(-1, 1, 1, 1)
-    generators = [torch.Generator().manual_seed(i) for i in range(count)]
-    options = samplers.step_options(solver, generators)
-    for index, t in enumerate(solver.timesteps):
-        sigma = samplers.sigma(solver, index, t)
-        x = solver.scale_model_input(latent, t).double() * np.sqrt(1 + sigma**2)
+    latent = torch.from_numpy(start * shrink(first)).view(-1, 1, 1, 1)
+    noise = {"generator": torch.Generator().manual_seed(38)} if "generator" in signature(solver.step).parameters else {}
+    for t in times[:-1]:
+        sigma = samplers.sigma(solver, t)
+        x = latent.double() / shrink(sigma)
         epsilon = (x - torch.from_numpy(world.denoised(x.numpy(), sigma))) / sigma
-        latent = solver.step(epsilon, t, latent, **options, return_dict=False)[0]
-    return latent.double().flatten().numpy(), world.solution(start, first)
+        solver.scale_model_input(latent, t)  # some schedulers insist on having been asked
+        latent = solver.step(epsilon, t, latent, **noise, return_dict=False)[0]
+    last = samplers.sigma(solver, times[-1])
+    return latent.double().flatten().numpy() / shrink(last), world.solution(start, first, last)
 
 
 def error(world: Mixture, sampler: str, spacing: str, steps: int) -> float:

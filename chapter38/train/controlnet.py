@@ -71,10 +71,17 @@ def measure(parts: Parts, net: nn.Module, count: int = 64, seed: int = 4_000_000
     found = {}
     for strength in (1.0, 0.5, 0.0):
         recipes = [
-            Recipe(prompt=f"a {s.colour} {s.object}", seed=i, guidance=3, control=[Control(kind="edges", image=h, strength=strength)])
+            Recipe(
+                prompt=f"a {s.colour} {s.object}",
+                seed=i,
+                guidance=3,
+                control=[Control(kind="edges", image=h, strength=strength)],
+            )
             for i, (s, h) in enumerate(zip(scenes, hints, strict=True))
         ]
-        pictures = [picture.image for i in range(0, count, 16) for picture in draw_many(recipes[i : i + 16], parts=parts)]
+        pictures = [
+            picture.image for i in range(0, count, 16) for picture in draw_many(recipes[i : i + 16], parts=parts)
+        ]
         scores = np.array([edge_agreement(p, h) for p, h in zip(pictures, hints, strict=True)])
         found[f"edge agreement (F1, 2 px) at strength {strength:g}, {count} scenes"] = str(bootstrap(scores))
     return found
@@ -84,5 +91,10 @@ def write(parts: Parts, net: nn.Module, folder: Path, made: dict[str, Any]) -> N
     """Measure the ControlNet, and write it in float16 with its card."""
     figures = measure(parts, net)
     copy.deepcopy(net).half().save_pretrained(folder)
-    made = {**made, "batch": BATCH, "captions left out": UNSAID, "hint block": ", ".join(map(str, control.HINT_CHANNELS))}
+    made = {
+        **made,
+        "batch": BATCH,
+        "captions left out": UNSAID,
+        "hint block": ", ".join(map(str, control.HINT_CHANNELS)),
+    }
     write_card(folder, "Edges: a ControlNet for postcards", SAYS, made, figures)

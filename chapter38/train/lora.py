@@ -66,7 +66,9 @@ def to_inks(images: Sequence[Image.Image], style: str) -> np.ndarray:
     inks = np.array(STYLES[style], float)
     steps = np.linspace(0, 1, 9)[:, None]
     line = np.concatenate([a * (1 - steps) + b * steps for a, b in zip(inks, inks[1:], strict=False)])
-    flat = [np.asarray(i.convert("RGB").resize((64, 64), Image.Resampling.BOX), float).reshape(-1, 1, 3) for i in images]
+    flat = [
+        np.asarray(i.convert("RGB").resize((64, 64), Image.Resampling.BOX), float).reshape(-1, 1, 3) for i in images
+    ]
     return np.array([np.sqrt(((f - line) ** 2).sum(-1)).min(1).mean() for f in flat])
 
 
@@ -153,14 +155,25 @@ def make_lora(name: str, folder: Path | None = None, parts: Parts | None = None,
     scenes = kind.scenes(rng, SCENES)
     captions = [[scene.varied_caption(rng) for _ in range(CAPTIONS)] for scene in scenes]
     steps = train_lora(
-        parts, [kind.show(scene) for scene in scenes], captions, plan, name="learning", checkpoint=folder / "checkpoint.safetensors"
+        parts,
+        [kind.show(scene) for scene in scenes],
+        captions,
+        plan,
+        name="learning",
+        checkpoint=folder / "checkpoint.safetensors",
     )
     for _ in track(steps, f"{name}: LoRA of rank {plan.rank}", total=plan.steps):
         pass
     path = adapters.save(parts, "learning", folder)
     (folder / "checkpoint.safetensors").unlink()
     adapters.discard(parts, "learning")
-    made = {"rank": plan.rank, "steps": plan.steps, "batch": plan.batch, "rate": plan.rate, "scenes": SCENES, "on": ", ".join(plan.targets)}
+    made = {
+        "rank": plan.rank,
+        "steps": plan.steps,
+        "batch": plan.batch,
+        "rate": plan.rate,
+        "scenes": SCENES,
+        "on": ", ".join(plan.targets),
+    }
     write_card(folder, kind.title, kind.says, made, kind.measure(parts, str(path)))
     return path
-

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from chapter38.postcards.dataset import training_scenes
 from chapter38.train.loop import Report, generator, train
 from chapter38.train.muon import Muon
-from chapter38.train.vae import to_tensor
+from chapter38.train.vae import stack
 
 BATCH, CAPTIONS, UNSAID = 64, 6, 0.1
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -64,8 +63,7 @@ def cache(vae: AutoencoderKL, tokenizer: CLIPTokenizer, seed: int, count: int, f
         for _ in range(0, count, 32):
             batch = [next(scenes) for _ in range(32)]
             with torch.no_grad():
-                pictures = to_tensor(np.stack([np.asarray(s.picture()) for s in batch]))
-                latents.append(vae.encode(pictures).latent_dist.mean)
+                latents.append(vae.encode(stack(batch)).latent_dist.mean)
             captions += [s.varied_caption(rng) for s in batch for _ in range(CAPTIONS)]
         x, ids = torch.cat(latents), tokens(tokenizer, captions).view(-1, CAPTIONS, tokenizer.model_max_length)
         std, mean = torch.std_mean(x, (0, 2, 3))

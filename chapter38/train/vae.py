@@ -6,7 +6,7 @@ denoiser never meets, so that adapters trained later can reach them.
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from chapter38.postcards.dataset import judging_scenes, training_scenes
 from chapter38.postcards.drawing import PLACE_X, STYLES, stylise
-from chapter38.postcards.scene import NEW_OBJECTS
+from chapter38.postcards.scene import NEW_OBJECTS, Scene
 from chapter38.train.loop import Report, generator, train, warm_up_then_cosine
 from chapter38.train.muon import Muon
 
@@ -49,6 +49,11 @@ def pictures(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         images[i] = stylise(image, rng.choice(list(STYLES))) if kind > 0.86 else image
         centres[i] = PLACE_X[scene.place], 45 if scene.object in ("balloon", "rocket") else 78
     return images, centres
+
+
+def stack(scenes: Iterable[Scene]) -> Tensor:
+    """Scenes drawn, as `to_tensor` gives them."""
+    return to_tensor(np.stack([np.asarray(scene.picture()) for scene in scenes]))
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -83,14 +88,25 @@ def psnr(vae: AutoencoderKL, x: Tensor) -> float:
 
 
 def train_vae(
-    folder: Path, steps: int = 30_000, start: Path | None = None, peak: float = 3e-3, whole: float = 0.3, seed: int = 11
+    folder: Path,
+    steps: int = 30_000,
+    start: Path | None = None,
+    peak: float = 3e-3,
+    whole: float = 0.3,
+    seed: int = 11,
+    decoder_only: bool = False,
 ) -> Iterator[tuple[Report, AutoencoderKL, float]]:
-    """Yields (report, averaged autoencoder, PSNR on 64 unseen scenes in dB); the last `whole` share on whole pictures."""
+    """Yields (report, averaged autoencoder, PSNR on 64 unseen scenes in dB); the last `whole` share on whole pictures.
+
+    `decoder_only` leaves the encoder, and so every latent that a denoiser was trained on, as it is.
+    """
     torch.manual_seed(seed)
     vae = AutoencoderKL.from_pretrained(start, torch_dtype=torch.float32) if start else fresh()
     vae.to(memory_format=torch.channels_last).train()
+    vae.encoder.requires_grad_(not decoder_only)
+    vae.quant_conv.requires_grad_(not decoder_only)
     images, centres = pictures(seed, PICTURES)
-    unseen = to_tensor(np.stack([np.asarray(scene.picture()) for scene in judging_scenes(99, 64)]))
+    unseen = stack(judging_scenes(99, 64))
 
     def loss_at(step: int) -> Tensor:
         chance = generator(seed, step)
