@@ -39,10 +39,10 @@ def axes(xlabel: str, ylabel: str, title: str, *, width: float = 6.4, height: fl
     return fig, ax
 
 
-def figure(fig: Any, alt: str, caption: str = "") -> Shown:
-    """A matplotlib figure as an opaque PNG; `alt` says what it shows to who cannot see it."""
+def figure(fig: Any, alt: str, caption: str = "", *, sharp: float = 2.0) -> Shown:
+    """A matplotlib figure as an opaque PNG of `sharp` dots a pixel; `alt` says what it shows to who cannot see it."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=2 * DPI, facecolor="white", metadata={"Software": None})
+    fig.savefig(buffer, format="png", dpi=sharp * DPI, facecolor="white", metadata={"Software": None})
     width, height = (round(inches * DPI) for inches in fig.get_size_inches())
     return _framed(buffer.getvalue(), width, height, alt, caption)
 
@@ -64,7 +64,7 @@ def pictures(
         if i < len(images):
             ax.imshow(images[i].convert("RGB"), interpolation="nearest" if images[i].width < side else "antialiased")
             ax.set_title(labels[i], fontsize=8, pad=2)
-    return figure(fig, alt, caption)
+    return figure(fig, alt, caption, sharp=1.5)
 
 
 def table(rows: Iterable[Mapping[str, Any]], caption: str) -> Shown:
