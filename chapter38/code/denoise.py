@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from chapter38.code import adapters, control, samplers, start
+from chapter38.code.families import Conditioning
 from chapter38.code.parts import Parts
 from chapter38.errors import CannotExpress
 from chapter38.recipe import Recipe
@@ -74,23 +75,33 @@ def _walk(parts: Parts, recipes: list[Recipe], begun: start.Start) -> Iterator[S
     solver = samplers.scheduler(
         first.sampler, first.spacing, parts.scheduler.config, first.steps, first.shift, family.mu(parts, first)
     )
-    times, latent = begun.lay(solver, first.strength)
-    options = _step_options(solver, [torch.Generator().manual_seed((recipe.seed + 1) % 2**64) for recipe in recipes])
+    yield from loop(parts, told, solver, begun, speak, first, [recipe.seed for recipe in recipes])
+
+
+def loop(
+    parts: Parts, told: Conditioning, solver: Any, begun: start.Start, speak: Hook, recipe: Recipe, seeds: list[int]
+) -> Iterator[Step]:
+    """The loop itself, for whoever brings its own conditioning, scheduler and start.
+
+    Of `recipe` it takes guidance, strength and the picture's size; `seeds` are those of the step noise.
+    """
+    times, latent = begun.lay(solver, recipe.strength)
+    options = _step_options(solver, [torch.Generator().manual_seed((seed + 1) % 2**64) for seed in seeds])
     scaled = getattr(solver, "scale_model_input", lambda sample, t: sample)
     for index, t in enumerate(times):
         began = perf_counter()
         doubled = torch.cat([latent] * 2) if told.guided else latent
         seen = scaled(doubled, t)
-        prediction = family.predict(parts, seen, t, told, speak(index, len(times), seen, t, told))
+        prediction = parts.family.predict(parts, seen, t, told, speak(index, len(times), seen, t, told))
         without, given = prediction.chunk(2) if told.guided else (None, prediction)
-        mixed = given if without is None else without + first.guidance * (given - without)
+        mixed = given if without is None else without + recipe.guidance * (given - without)
         sigma = samplers.sigma(solver, t)
         x0 = samplers.x0(solver, mixed, latent, sigma)
         latent = solver.step(mixed, t, latent, **options, return_dict=False)[0]
         latent = begun.keep(solver, latent, times[index + 1 :])
-        show = partial(family.unpack, parts, recipe=first)
+        show = partial(parts.family.unpack, parts, recipe=recipe)
         seconds = perf_counter() - began
-        yield Step(index, float(t), sigma, show(latent), show(x0), show(given), without, first.guidance, seconds)
+        yield Step(index, float(t), sigma, show(latent), show(x0), show(given), without, recipe.guidance, seconds)
 
 
 def _check(parts: Parts, recipe: Recipe) -> None:
