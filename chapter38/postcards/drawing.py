@@ -27,11 +27,27 @@ SKY: dict[str, tuple[Colour, Colour]] = {  # zenith, horizon
     "night": ((18, 24, 62), (62, 76, 132)),
 }
 GROUND: dict[str, dict[str, tuple[Colour, Colour]]] = {  # plain, band
-    "grass": {"day": ((142, 200, 98), (118, 178, 82)), "sunset": ((142, 152, 82), (120, 130, 72)), "night": ((58, 96, 82), (46, 80, 70))},
-    "sea": {"day": ((54, 146, 196), (84, 172, 214)), "sunset": ((112, 96, 150), (226, 142, 112)), "night": ((28, 52, 104), (48, 78, 136))},
-    "desert": {"day": ((240, 208, 140), (226, 188, 116)), "sunset": ((226, 158, 100), (206, 136, 84)), "night": ((128, 108, 112), (108, 90, 98))},
-    "snow": {"day": ((240, 246, 252), (214, 228, 242)), "sunset": ((238, 212, 212), (218, 186, 196)), "night": ((164, 178, 214), (142, 156, 198))},
-}  # fmt: skip
+    "grass": {
+        "day": ((142, 200, 98), (118, 178, 82)),
+        "sunset": ((142, 152, 82), (120, 130, 72)),
+        "night": ((58, 96, 82), (46, 80, 70)),
+    },
+    "sea": {
+        "day": ((54, 146, 196), (84, 172, 214)),
+        "sunset": ((112, 96, 150), (226, 142, 112)),
+        "night": ((28, 52, 104), (48, 78, 136)),
+    },
+    "desert": {
+        "day": ((240, 208, 140), (226, 188, 116)),
+        "sunset": ((226, 158, 100), (206, 136, 84)),
+        "night": ((128, 108, 112), (108, 90, 98)),
+    },
+    "snow": {
+        "day": ((240, 246, 252), (214, 228, 242)),
+        "sunset": ((238, 212, 212), (218, 186, 196)),
+        "night": ((164, 178, 214), (142, 156, 198)),
+    },
+}
 DISTANT: dict[str, tuple[Colour, Colour]] = {  # hills, mountains
     "day": ((128, 176, 160), (134, 152, 186)),
     "sunset": ((136, 92, 124), (120, 82, 134)),
@@ -51,7 +67,7 @@ STYLES: dict[str, tuple[Colour, ...]] = {  # shadows … lights
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """The colour `share` of the way from `a` to `b`."""
-    r, g, b_ = (int(round(x + (y - x) * share)) for x, y in zip(a, b, strict=True))
+    r, g, b_ = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return r, g, b_
 
 

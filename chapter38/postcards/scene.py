@@ -61,7 +61,7 @@ PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
 _OF_ONE_SKY = {  # phrases that only fit one sky
     ("day", "with a low sun"), ("sunset", "with a bright sun"), ("day", "with pink clouds"), ("sunset", "with white clouds"),
 }  # fmt: skip
-_FILLER = set("a an the of in on at with by under behind and picture postcard".split())
+_FILLER = {"a", "an", "the", "of", "in", "on", "at", "with", "by", "under", "behind", "and", "picture", "postcard"}
 
 
 class SceneError(Chapter38Error, ValueError):

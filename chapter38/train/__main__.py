@@ -24,9 +24,9 @@ SCENES = 24_000
 
 def _watch(name: str, reports: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Run a training to its end behind a bar; the last thing it yielded."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     last: tuple[Any, ...] = ()
-    with Progress(*columns) as bar:
+    with Progress(*columns, TextColumn("{task.fields[note]}")) as bar:
         task = bar.add_task(name, total=None, note="")
         for last in reports:
             report: Report = last[0]
@@ -44,7 +44,9 @@ def make_tokenizer(runs: Runs = Path("runs")) -> None:
 
 
 @app.command("vae")
-def make_vae(runs: Runs = Path("runs"), start: Start = None, steps: int = 30_000, peak: float = 3e-3, threads: Threads = 1) -> None:
+def make_vae(
+    runs: Runs = Path("runs"), start: Start = None, steps: int = 30_000, peak: float = 3e-3, threads: Threads = 1
+) -> None:
     """The autoencoder (about three hours on one core)."""
     torch.set_num_threads(threads)
     trained = vae.train_vae(runs / "vae", steps, start and start / "vae", peak)
@@ -80,9 +82,10 @@ def make_folder(
     torch.set_num_threads(threads)
     data, words = _data(runs)
     load = lambda kind, path: kind.from_pretrained(runs / path, torch_dtype=torch.float32)  # noqa: E731
-    parts = load(AutoencoderKL, "vae/averaged"), load(UNet2DConditionModel, "unet/averaged/unet"), load(CLIPTextModel, "unet/averaged/text_encoder")
+    autoencoder, denoiser = load(AutoencoderKL, "vae/averaged"), load(UNet2DConditionModel, "unet/averaged/unet")
+    text = load(CLIPTextModel, "unet/averaged/text_encoder")
     folder = runs / "postcards"
-    assemble.write_pipeline(*parts, words, data.mean, data.std, folder)
+    assemble.write_pipeline(autoencoder, denoiser, text, words, data.mean, data.std, folder)
     (folder / "judge.safetensors").write_bytes((runs / "judge" / "judge.safetensors").read_bytes())
     steps = {part: _steps(runs / part) for part in ("vae", "unet", "judge")}
     notes = {"started from": start, "steps": json.dumps(steps), "hardware": f"CPU, {threads} thread", **json.loads(made)}

@@ -54,7 +54,8 @@ def train_judge(
     torch.manual_seed(seed)
     x, labels = examples(seed, count)
     unseen, truth = examples(seed + 1, 1_000)
-    model = judge.Judge().to(memory_format=torch.channels_last).train()
+    model = judge.Judge().train()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
 
     def loss_at(step: int) -> Tensor:
@@ -70,6 +71,21 @@ def train_judge(
         yield report, averaged, accuracy(averaged, unseen.float().div(127.5).sub(1), truth)
 
 
+def _temperature(logits: Tensor, y: Tensor) -> float:
+    """The divisor of the logits under which they predict y best."""
+    log_t = nn.Parameter(torch.zeros(()))
+    search = torch.optim.LBFGS([log_t], max_iter=50)
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        value = F.cross_entropy(logits / log_t.exp(), y)
+        value.backward()
+        return value
+
+    search.step(closure)
+    return float(log_t.detach().exp().clamp(0.5, 5))
+
+
 def calibrate(model: judge.Judge, seed: int = 79) -> judge.Judge:
     """Fit one temperature a head on unseen renders, half of them spoiled (Guo et al. 2017, arXiv:1706.04599)."""
     x, labels = examples(seed, 2_000)
@@ -80,15 +96,5 @@ def calibrate(model: judge.Judge, seed: int = 79) -> judge.Judge:
         out = model(torch.cat([clean[::2], spoiled[1::2]]))
     for i, (name, logits) in enumerate(out.items()):
         y = torch.cat([labels[name][::2], labels[name][1::2]])
-        log_t = nn.Parameter(torch.zeros(()))
-        search = torch.optim.LBFGS([log_t], max_iter=50)
-
-        def closure(logits: Tensor = logits, y: Tensor = y, log_t: nn.Parameter = log_t) -> Tensor:
-            search.zero_grad()
-            value = F.cross_entropy(logits / log_t.exp(), y)
-            value.backward()  # type: ignore[no-untyped-call]
-            return value
-
-        search.step(closure)  # type: ignore[arg-type, no-untyped-call]
-        model.temperature[i] = float(log_t.detach().exp().clamp(0.5, 5))
+        model.temperature[i] = _temperature(logits, y)
     return model

@@ -53,7 +53,7 @@ def train(
             group["lr"] = rate_at(step / steps)
         loss = loss_at(step)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
         with torch.no_grad():

@@ -46,7 +46,7 @@ def pictures(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         if kind < 0.08:
             scene = scene.but(object=rng.choice(NEW_OBJECTS))
         image = scene.picture()
-        images[i] = stylise(image, rng.choice(list(STYLES))) if kind > 0.86 else image
+        images[i] = np.asarray(stylise(image, rng.choice(list(STYLES))) if kind > 0.86 else image)
         centres[i] = PLACE_X[scene.place], 45 if scene.object in ("balloon", "rocket") else 78
     return images, centres
 
@@ -117,4 +117,4 @@ def train_vae(
 
     optimizer = Muon(vae.named_parameters(), peak, by_adam=("conv_in", "conv_out", "quant_conv"))
     for report, averaged in train(vae, optimizer, loss_at, warm_up_then_cosine(peak), steps, folder, every=500):
-        yield report, averaged, psnr(averaged, unseen)  # type: ignore[arg-type, misc]
+        yield report, averaged, psnr(averaged, unseen)

@@ -1,5 +1,6 @@
 """Scene <-> caption <-> picture."""
 
+import itertools
 import random
 
 import numpy as np
@@ -88,8 +89,7 @@ def test_every_value_changes_the_picture(name: str) -> None:
 def test_a_style_holds_only_its_inks_and_mixes_of_neighbours() -> None:
     page = np.asarray(stylise(Scene().picture(), "print"), int).reshape(-1, 3)
     inks = np.array(STYLES["print"], float)
-    lines = zip(inks, inks[1:], strict=False)
-    off = np.min([np.abs(_off_line(page, a, b)) for a, b in lines], axis=0)
+    off = np.min([_off_line(page, a, b) for a, b in itertools.pairwise(inks)], axis=0)
     assert off.max() <= 1.0
 
 
