@@ -235,8 +235,8 @@ def _detail(p: Pen, r: random.Random, scene: "Scene", horizon: float) -> None:
         p.oval(x, horizon - 6, 17, 17, (255, 224, 116))
     elif scene.detail == "clouds":
         fill = (250, 252, 255) if scene.sky == "day" else (250, 190, 170)
-        for x in (24, 98):
-            x, y, q = x + r.uniform(-10, 10), r.uniform(14, 36), r.uniform(0.8, 1.15)
+        for middle in (24, 98):
+            x, y, q = middle + r.uniform(-10, 10), r.uniform(14, 36), r.uniform(0.8, 1.15)
             p.rounded(x - 16 * q, y - 3 * q, x + 16 * q, y + 5 * q, 4 * q, fill)
             p.oval(x - 4 * q, y - 3 * q, 8 * q, 7 * q, fill)
             p.oval(x + 6 * q, y - 2 * q, 6 * q, 5.5 * q, fill)

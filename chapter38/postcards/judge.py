@@ -39,7 +39,7 @@ class Judge(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 192): what the heads read; Fréchet distances are taken here."""
-        return self.body(x)  # type: ignore[no-any-return]
+        return self.body(x)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         h = self.features(x)

@@ -4,6 +4,7 @@ import random
 import re
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from typing import Any
 
 from PIL import Image
 
@@ -120,9 +121,9 @@ class Scene:
     def _phrases(self, name: str) -> list[str]:
         return [text for text in PHRASES[name][getattr(self, name)] if (self.sky, text) not in _OF_ONE_SKY]
 
-    def but(self, **changes: object) -> "Scene":
+    def but(self, **changes: Any) -> "Scene":
         """The same scene with some attributes changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
     @classmethod
     def parse(cls, text: str) -> "Parsed":
@@ -134,7 +135,7 @@ class Scene:
         {'sailbot': 'sailboat'}
         """
         rest = " ".join(re.findall(r"[\w']+", text.lower()))
-        found: dict[str, str] = {}
+        found: dict[str, Any] = {}
         for phrase, name, value in _GRAMMAR:
             pattern = rf"\b{phrase}\b"
             if name not in found and re.search(pattern, rest):

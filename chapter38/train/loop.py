@@ -46,7 +46,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     averaged = copy.deepcopy(model).eval()
     start = _resume(folder / "state.pt", model, averaged, optimizer)
-    parameters, means = list(model.parameters()), list(averaged.parameters())
+    parameters: list[Tensor] = list(model.parameters())
+    means: list[Tensor] = list(averaged.parameters())
     losses, began = [], time.perf_counter()
     for step in range(start, steps):
         for group in optimizer.param_groups:

@@ -49,7 +49,7 @@ class Muon(torch.optim.Optimizer):
             updates = []
             for p in same:
                 mean = self.state[p].setdefault("mean", torch.zeros_like(p))
-                mean.lerp_(p.grad, 1 - momentum)  # type: ignore[arg-type]
+                mean.lerp_(p.grad, 1 - momentum)
                 updates.append(p.grad.lerp(mean, momentum).reshape(shape))  # type: ignore[union-attr]
             steps = orthogonalise(torch.stack(updates)) * (0.2 * max(shape) ** 0.5)
             for p, step in zip(same, steps, strict=True):
