@@ -220,7 +220,8 @@ def _stars(p: Pen, r: random.Random) -> None:
 def _detail(p: Pen, r: random.Random, scene: "Scene", horizon: float) -> None:
     """Sun, moon, stars or clouds, on the side away from the object."""
     sides = {"left": (92, 100), "right": (28, 36), "centre": (24, 104)}
-    x, y = r.choice(sides[scene.place]), r.uniform(20, 28)
+    x: float = r.choice(sides[scene.place])
+    y = r.uniform(20, 28)
     zenith, low = SKY[scene.sky]
     if scene.detail == "stars":
         _stars(p, r)
@@ -236,7 +237,8 @@ def _detail(p: Pen, r: random.Random, scene: "Scene", horizon: float) -> None:
     elif scene.detail == "clouds":
         fill = (250, 252, 255) if scene.sky == "day" else (250, 190, 170)
         for middle in (24, 98):
-            x, y, q = middle + r.uniform(-10, 10), r.uniform(14, 36), r.uniform(0.8, 1.15)
+            x = middle + r.uniform(-10, 10)
+            y, q = r.uniform(14, 36), r.uniform(0.8, 1.15)
             p.rounded(x - 16 * q, y - 3 * q, x + 16 * q, y + 5 * q, 4 * q, fill)
             p.oval(x - 4 * q, y - 3 * q, 8 * q, 7 * q, fill)
             p.oval(x + 6 * q, y - 2 * q, 6 * q, 5.5 * q, fill)
