@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["CannotExpress", "Chapter38Error", "Picture", "Receipt", "Recipe", "__version__", "draw"]
 
 __getattr__ = lazy(__name__, {
-    "Recipe": "recipe", "Picture": "picture", "Receipt": "picture", "CannotExpress": "errors", "Chapter38Error": "errors",
+    "Recipe": "recipe", "Picture": "picture", "Receipt": "picture", "CannotExpress": "errors",
+    "Chapter38Error": "errors",
 })  # fmt: skip
 
 

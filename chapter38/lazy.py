@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Room(ModuleType):
-    """A package in which `draw` is the function `draw.draw`, although importing the module `draw` would set the name."""
+    """A package in which `draw` is the function `draw.draw`, although importing the module `draw` sets the name."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, ModuleType) and self.__dict__.get("_home", {}).get(name) == name:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from inspect import signature
 from time import perf_counter
 from typing import Any
@@ -62,8 +61,7 @@ def walk(parts: Parts, recipes: list[Recipe]) -> Iterator[Step]:
         yield step
     if recipes[0].hires and step is not None:
         larger = [start.enlarged(recipe) for recipe in recipes]
-        for later in _walk(parts, larger, start.again(parts, larger, step.latent)):
-            yield later
+        yield from _walk(parts, larger, start.again(parts, larger, step.latent))
 
 
 def _walk(parts: Parts, recipes: list[Recipe], begun: start.Start) -> Iterator[Step]:
@@ -88,6 +86,10 @@ def loop(
     times, latent = begun.lay(solver, recipe.strength)
     options = _step_options(solver, [torch.Generator().manual_seed((seed + 1) % 2**64) for seed in seeds])
     scaled = getattr(solver, "scale_model_input", lambda sample, t: sample)
+
+    def show(latents: torch.Tensor) -> torch.Tensor:
+        return parts.family.unpack(parts, latents, recipe)
+
     for index, t in enumerate(times):
         began = perf_counter()
         doubled = torch.cat([latent] * 2) if told.guided else latent
@@ -99,7 +101,6 @@ def loop(
         x0 = samplers.x0(solver, mixed, latent, sigma)
         latent = solver.step(mixed, t, latent, **options, return_dict=False)[0]
         latent = begun.keep(solver, latent, times[index + 1 :])
-        show = partial(parts.family.unpack, parts, recipe=recipe)
         seconds = perf_counter() - began
         yield Step(index, float(t), sigma, show(latent), show(x0), show(given), without, recipe.guidance, seconds)
 

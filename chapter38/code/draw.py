@@ -24,9 +24,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 Watch = Callable[[Step], Any]
 
 
-def draw(
-    recipe: Recipe, *, parts: Parts | None = None, watch: Watch | None = None, best_effort: bool = False
-) -> Picture:
+def draw(recipe: Recipe, *, parts: Parts | None = None, watch: Watch | None = None, best_effort: bool = False) -> Picture:
     """Draw one recipe with Diffusers on this machine.
 
     parts        a loaded model to use; None: the recipe's, kept for the next call
@@ -51,7 +49,7 @@ def draw(
 
 
 def draw_many(recipes: list[Recipe], *, parts: Parts | None = None, watch: Watch | None = None) -> list[Picture]:
-    """Draw recipes in their order; those that differ in prompt, negative, seed and pictures only share forward passes."""
+    """Draw recipes in their order; those that differ in words, seed and pictures only share a pass."""
     groups: dict[str, list[int]] = {}
     for place, recipe in enumerate(recipes):
         groups.setdefault(pass_key(recipe), []).append(place)

@@ -80,16 +80,12 @@ def _encode_sdxl(parts: "Parts", recipes: list[Recipe]) -> Conditioning:
     return Conditioning(torch.cat(prompts.even(told)).to(parts.dtype), guided(first), {"added_cond_kwargs": added})
 
 
-def _predict_unet(
-    parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]
-) -> torch.Tensor:
+def _predict_unet(parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]) -> torch.Tensor:
     out = parts.denoiser(x, t, encoder_hidden_states=told.embeddings, **told.extra, **extra, return_dict=False)
     return out[0]  # type: ignore[no-any-return]
 
 
-def _transform(
-    parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]
-) -> torch.Tensor:
+def _transform(parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]) -> torch.Tensor:
     named = {"hidden_states": x, "timestep": t, "encoder_hidden_states": told.embeddings, **told.extra, **extra}
     return parts.denoiser(**named, return_dict=False)[0]  # type: ignore[no-any-return]
 
@@ -110,9 +106,7 @@ def _encode_sd3(parts: "Parts", recipes: list[Recipe]) -> Conditioning:
     return Conditioning(told, guided(recipes[0]), {"pooled_projections": pooled})
 
 
-def _predict_sd3(
-    parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]
-) -> torch.Tensor:
+def _predict_sd3(parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]) -> torch.Tensor:
     return _transform(parts, x, t.expand(len(x)), told, extra)
 
 
@@ -136,9 +130,7 @@ def _encode_flux(parts: "Parts", recipes: list[Recipe]) -> Conditioning:
     return Conditioning(torch.cat([one[0] for one in said]), False, extra)
 
 
-def _predict_flux(
-    parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]
-) -> torch.Tensor:
+def _predict_flux(parts: "Parts", x: torch.Tensor, t: torch.Tensor, told: Conditioning, extra: dict[str, Any]) -> torch.Tensor:
     return _transform(parts, x, t.expand(len(x)).to(x.dtype) / 1000, told, extra)
 
 

@@ -68,7 +68,7 @@ def load_controlnet(source: str, device: "torch.device", dtype: "torch.dtype") -
 def where(name: str) -> str:
     """The folder or Hub id that `name` stands for. Raises ModelError for a name that is neither."""
     if name in registry():
-        return str(_bundled(name) or registry()[name]["hub"])
+        return str(bundled(name) or registry()[name]["hub"])
     if Path(name).is_file():
         raise ModelError(f"{name}: is a file; expected a folder in Diffusers layout (one that holds model_index.json)")
     if Path(name).is_dir():
@@ -118,7 +118,8 @@ def _own(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not beside(path))
 
 
-def _bundled(name: str) -> Path | None:
+def bundled(name: str) -> Path | None:
+    """The folder of a model that ships with the package, or None."""
     folder: str | None = registry()[name].get("folder")
     return Path(__file__).parent.parent / folder if folder else None
 
@@ -129,7 +130,7 @@ def _safely(dtype: Any) -> dict[str, Any]:
 
 
 def _fetched(name: str) -> tuple[Path, str | None]:
-    """(folder that holds the model, its revision): the folder itself, or the Hub's snapshot, downloaded where it must be."""
+    """(folder that holds the model, its revision): the folder itself, or the Hub's snapshot, downloaded if need be."""
     source = where(name)
     if Path(source).is_dir():
         return Path(source), None

@@ -31,7 +31,7 @@ class Parts:
 
     @property
     def family(self) -> Family:
-        """How this kind of model encodes prompts and calls its denoiser. Raises ModelError for a kind without a loop."""
+        """How this kind of model encodes prompts and calls its denoiser. ModelError for a kind without a loop."""
         kind = type(self.pipeline).__name__
         if kind not in FAMILIES:
             raise ModelError(f"{self.name}: no loop by hand for a {kind}; {nearest(kind, FAMILIES)}")

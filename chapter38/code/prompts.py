@@ -10,7 +10,7 @@ Token = tuple[int, float]  # (id, weight)
 
 
 def weighted(text: str) -> list[tuple[str, float]]:
-    r"""Split ComfyUI's syntax into (text, weight): `(x)` is 1.1, `(x:1.3)` is 1.3, nesting multiplies, `\(` is a parenthesis.
+    r"""Split ComfyUI's syntax into (text, weight): `(x)` is 1.1, `(x:1.3)` is 1.3, nesting multiplies, `\(` is a bracket.
 
     >>> weighted("a (red:1.5) boat")
     [('a ', 1.0), ('red', 1.5), (' boat', 1.0)]

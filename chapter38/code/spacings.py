@@ -73,7 +73,7 @@ def _betas(config: Mapping[str, Any], count: int) -> torch.Tensor:
 
 
 def sigmas(spacing: str, schedule: Trained, steps: int) -> torch.Tensor:
-    """The noise levels of a spacing, descending, ending in 0: (steps + 1,), for `ddim_uniform` and `beta` maybe another count.
+    """The noise levels of a spacing, descending, ending in 0: (steps + 1,); `ddim_uniform` and `beta` may differ.
 
     >>> from chapter38.code.spacings import sigmas, trained
     >>> len(sigmas("karras", trained({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}), 10))

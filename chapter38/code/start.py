@@ -25,7 +25,7 @@ class Start:
     mask: torch.Tensor | None = None
 
     def lay(self, solver: Any, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(timesteps to walk, first latents in the scheduler's scale); strength counts steps from the end, as Diffusers does."""
+        """(timesteps to walk, first latents in the scheduler's scale); strength counts from the end."""
         if self.image is None:
             return solver.timesteps, self.noise * getattr(solver, "init_noise_sigma", 1.0)
         steps = solver.num_inference_steps

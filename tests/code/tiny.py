@@ -39,7 +39,7 @@ def t5_words() -> Any:
     """A tokenizer in T5's shape that knows a few words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    known = {w: i for i, w in enumerate("<pad> </s> <unk> a red blue boat cat on the sea".split())}
+    known = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "a", "red", "blue", "boat", "cat", "on", "the", "sea"])}
     made = Tokenizer(models.WordLevel(known, "<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
@@ -80,7 +80,11 @@ def sd(seed: int = 0, **schedule: Any) -> StableDiffusionPipeline:
 
 def sdxl(seed: int = 0) -> StableDiffusionXLPipeline:
     torch.manual_seed(seed)
-    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 80}
+    added = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 80,
+    }
     return quiet(StableDiffusionXLPipeline(
         vae(force_upcast=True), text(), text(CLIPTextModelWithProjection), words(), words(), unet(64, **added),
         DDIMScheduler(**SCHEDULE, steps_offset=1), add_watermarker=False,
