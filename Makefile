@@ -63,15 +63,23 @@ test-book: $(READY) browser  ## build the site and walk it in a real browser
 browser:
 	@$(RUN) -m tools.browser
 
+wheel: $(READY)  ## build the package as one file into dist/, to install or to upload to Colab
+	$(RUN) -m build --wheel --no-isolation --outdir dist
+
+picture: $(READY)  ## draw the README's picture anew
+	$(ONE) $(PICTURES) $(OFFLINE) $(RUN) -m tools.hero
+
 test-wheel: $(READY)  ## build the wheel and try it in empty environments, with and without torch
 	$(PYTEST) tests/wheel
 
 test-colab: $(READY)  ## the starred lessons with the versions that Colab ships (needs Python 3.13)
 	$(PYTEST) tests/colab
 
-test-gpu: $(READY)  ## the lessons with profile cuda, and all tests marked gpu (needs an NVIDIA GPU)
-	CHAPTER38_PROFILE=cuda $(PYTEST) -m gpu tests
-	CHAPTER38_PROFILE=cuda $(PYTEST) $(NBVAL) --nbval-lax notebooks
+test-gpu: $(READY)  ## the lessons with profile cuda (MODEL=sd15: with a real model), and all tests marked gpu
+	@$(RUN) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("torch sees no NVIDIA GPU here: nothing to test")'
+	CHAPTER38_PROFILE=cuda $(PYTEST) -m gpu tests || test $$? -eq 5  # 5: no test is marked gpu
+	$(if $(MODEL),CHAPTER38_MODEL=$(MODEL) CHAPTER38_PROFILE=real,CHAPTER38_PROFILE=cuda $(OFFLINE)) \
+	  $(RUN) -m pytest --durations=10 $(NBVAL) --nbval-lax notebooks
 
 test-comfyui: $(READY)  ## all tests marked comfyui, against a real ComfyUI checkout: COMFYUI=/path/to/ComfyUI
 	@test -n "$(COMFYUI)" || { echo "Say where ComfyUI is: make test-comfyui COMFYUI=/path/to/ComfyUI"; exit 2; }
@@ -105,5 +113,5 @@ clean:  ## remove what was built (not .venv)
 
 # Stages of `make test` run one after the other: each already uses every core.
 .NOTPARALLEL:
-.PHONY: help setup lab book notebooks test lint unit test-notebooks test-book browser test-wheel test-colab test-gpu test-comfyui \
+.PHONY: help setup lab book notebooks test lint unit test-notebooks test-book browser wheel picture test-wheel test-colab test-gpu test-comfyui \
   bench weights nightly links constraints clean

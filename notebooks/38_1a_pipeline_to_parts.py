@@ -59,9 +59,11 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
+wheel = next(Path().glob("chapter38-*.whl"), "chapter38-*.whl")  # upload the file that `make wheel` builds
 if importlib.util.find_spec("chapter38") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "chapter38[notebooks]"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"{wheel}[notebooks]"], check=True)
 
 # %%
 import torch
