@@ -1,12 +1,11 @@
 """The chapter's rule as data: start at Call, step down only where a named need forces it, and say which."""
 
-import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from chapter38.call.breakeven import BreakEven, Rent, break_even
 from chapter38.call.cost import Usage, quotes, seconds_on
 from chapter38.call.prices import Estimate, known_hardware
 from chapter38.errors import RecipeError, nearest
+from chapter38.recipe import models
 
 RUNGS = ("call", "canvas", "code")  # most convenience first, most control last
 CONTROL = {  # a kind of control -> the highest rung that gives it
@@ -170,9 +170,7 @@ def _money(needs: Needs, on: date) -> tuple[BreakEven | None, dict[str, Cost]]:
         costs[rung] = Cost(Estimate(low, mid, high), basis)
     if quote.usd is None:
         return None, costs
-    found = break_even(
-        quote.usd, hour, seconds, draws=1000, utilisation=use, ops_hours=OPS["canvas"], ops_usd_hour=OPS_USD_HOUR
-    )
+    found = break_even(quote.usd, hour, seconds, draws=1000, utilisation=use, ops_hours=OPS["canvas"], ops_usd_hour=OPS_USD_HOUR)
     return found, costs
 
 
@@ -193,7 +191,7 @@ def _conflicts(needs: Needs, rung: str, allowed: dict[str, str], costs: dict[str
     if rung == "code" and needs.team == "artists":
         found.append("the team works in graphs, and a need leaves only Code; somebody must write it")
     if own and not allowed.get(needs.model, "unknown").startswith("yes"):
-        verdict = allowed.get(needs.model, "unknown: not in licences.csv")
+        verdict = allowed.get(needs.model, "unknown: not in the registry")
         found.append(f"the licence of {needs.model}: {verdict}; take another model, or buy a licence")
     usd = costs[rung].usd
     if needs.budget is not None and usd is None:
@@ -203,24 +201,18 @@ def _conflicts(needs: Needs, rung: str, allowed: dict[str, str], costs: dict[str
     return found
 
 
-@cache
-def _licence_rows() -> tuple[dict[str, str], ...]:
-    return tuple(csv.DictReader((files("chapter38") / "licences.csv").read_text("utf-8").splitlines()))
-
-
 def licences(commercial: bool, revenue: Decimal = Decimal(0)) -> dict[str, str]:
     """Model -> "yes…", "no…" or "unclear…": may its weights be used so, by this licence? Not legal advice."""
 
-    def verdict(row: dict[str, str]) -> str:
+    def verdict(terms: str) -> str:
+        terms = terms.removeprefix("model: ")
         if not commercial:
-            only = ", not commercially" if row["commercial"] == "no" else ""
-            return f"yes{only} ({row['licence']})"
-        if row["revenue_limit_usd"]:
-            below = revenue < Decimal(row["revenue_limit_usd"])
-            return f"{'yes, below' if below else 'no, above'} USD {row['revenue_limit_usd']} a year ({row['licence']})"
-        return f"{row['commercial']} ({row['licence']})"
+            return "yes, not commercially" if terms.startswith("no") else terms if terms.startswith("unclear") else "yes"
+        if limit := re.search(r"below US\$(\d+)M", terms):
+            return ("yes: " if revenue < int(limit[1]) * 10**6 else "no, not at this revenue: ") + terms
+        return terms
 
-    return {row["model"]: verdict(row) for row in _licence_rows()}
+    return {name: f"{verdict(row['commercial'])} ({row['licence']})" for name, row in models().items()}
 
 
 def cases() -> list[dict[str, Any]]:

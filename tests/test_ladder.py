@@ -85,7 +85,7 @@ def test_licences_read_use_and_revenue():
     assert licences(False)["flux-dev"].startswith("yes, not commercially")
     assert licences(True, D(999_999))["sd35-medium"].startswith("yes")
     assert licences(True, D(1_000_000))["sd35-medium"].startswith("no")
-    assert licences(True)["sana"].startswith("unclear")
+    assert licences(True)["sana-1600m"].startswith("unclear")
     conflict = advise(Needs(residency=True, model="no-such-model"), ON).conflicts
     assert any("licence of no-such-model" in line for line in conflict)
 

@@ -103,9 +103,7 @@ class BreakEven:
     rent: Rent
 
 
-def break_even(
-    call_usd: Any, gpu_hour: Any, seconds: Any, *, draws: int = 4000, seed: int = 38, **rent: Any
-) -> BreakEven:
+def break_even(call_usd: Any, gpu_hour: Any, seconds: Any, *, draws: int = 4000, seed: int = 38, **rent: Any) -> BreakEven:
     """The break-even of calling (USD a picture) against renting (the fields of `Rent`).
 
     Each input is a number, a (low, mid, high), or an Estimate. The interval is the middle 90 % of seeded draws from

@@ -172,9 +172,7 @@ def price(
     return quotes(name, counted, variant, size, on, provider)[0]
 
 
-def quotes(
-    model: str, usage: Usage, variant: str, size: str, on: date, provider: str | None = None
-) -> list[Quote]:
+def quotes(model: str, usage: Usage, variant: str, size: str, on: date, provider: str | None = None) -> list[Quote]:
     """One quote a provider, cheapest first, unknown last; a single unknown quote where nobody has a published price."""
     rows = known_prices(model, on, provider)
     found = [
@@ -222,9 +220,7 @@ def _sum(rows: list[PriceRow], usage: Usage, on: date, provider: str, model: str
     return Quote(total, tuple(lines), tuple(dict.fromkeys(notes)), provider, model)
 
 
-def seconds_on(
-    model: str, gpu: str, on: date, *, steps: int | None = None, pixels: int | None = None
-) -> Estimate | None:
+def seconds_on(model: str, gpu: str, on: date, *, steps: int | None = None, pixels: int | None = None) -> Estimate | None:
     """Seconds a picture, published measurements scaled in proportion to steps and pixels; None where unmeasured."""
 
     def scaled(row: HardwareRow) -> HardwareRow:

@@ -106,9 +106,7 @@ class Estimate:
 @cache
 def all_prices() -> tuple[PriceRow, ...]:
     """Every row of prices.csv."""
-    return tuple(
-        PriceRow(**{**row, "usd": Decimal(row["usd"]), "per": int(row["per"])}) for row in _rows("prices.csv")
-    )
+    return tuple(PriceRow(**{**row, "usd": Decimal(row["usd"]), "per": int(row["per"])}) for row in _rows("prices.csv"))
 
 
 @cache

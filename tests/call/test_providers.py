@@ -25,9 +25,7 @@ for package in ("openai", "replicate", "huggingface_hub", "fal_client", "google.
 from chapter38 import code  # noqa: E402
 
 BOAT = Recipe(prompt="a small red sailboat on the left, on the sea, at sunset", seed=38)
-FULL = BOAT.but(
-    steps=3, guidance=2.5, sampler="euler", spacing="linspace", negative="a lighthouse", width=64, height=96
-)
+FULL = BOAT.but(steps=3, guidance=2.5, sampler="euler", spacing="linspace", negative="a lighthouse", width=64, height=96)
 WIDE = ["replicate", "huggingface", "fal"]  # protocols that carry the whole of a diffusion recipe
 
 
