@@ -68,6 +68,8 @@ if importlib.util.find_spec("chapter38") is None:
 # %%
 from collections import Counter
 
+from IPython.display import display
+
 from chapter38 import show
 from chapter38.show.reading_map import reading_map
 
@@ -239,7 +241,8 @@ builds_on(works, *(entry.id for entry in bibliography), title="The works of the 
 # %%
 for book, chapters in works.books.items():
     rows = [{"ch.": c.chapter, "title": c.title, "gives you": c.gives, "lessons": ", ".join(c.lessons)} for c in chapters]
-    display(show.table(rows, f"{works[book].title}: {sum(bool(c.lessons) for c in chapters)} of {len(rows)} chapters serve a lesson"))
+    serving = sum(bool(c.lessons) for c in chapters)
+    display(show.table(rows, f"{works[book].title}: {serving} of {len(rows)} chapters serve a lesson."))
 
 # %% [markdown]
 # ## For your own model
