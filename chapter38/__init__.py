@@ -30,5 +30,6 @@ def draw(recipe: "Recipe", rung: Literal["code", "canvas", "call"] = "code") -> 
 
     if rung not in ("code", "canvas", "call"):
         raise RecipeError(f"unknown rung {rung!r}; {nearest(rung, ('code', 'canvas', 'call'))}")
-    picture: Picture = import_module(f"chapter38.{rung}").draw(recipe)
-    return picture
+    from chapter38.canvas.metadata import with_workflow
+
+    return with_workflow(import_module(f"chapter38.{rung}").draw(recipe))

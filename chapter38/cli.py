@@ -90,10 +90,11 @@ def draw(
         given.pop(other, None)
     wanted = _recipe(recipe, given)
     _writable(output)
+    from chapter38.canvas.metadata import with_workflow
     from chapter38.code.draw import draw as draw_recipe
 
     with _bar(wanted) as watch:
-        picture = draw_recipe(wanted, watch=watch, best_effort=best_effort)
+        picture = with_workflow(draw_recipe(wanted, watch=watch, best_effort=best_effort))
     picture.save(output, sidecar=sidecar)
     assert picture.receipt is not None
     lock, meter = picture.receipt.lock, picture.receipt.meter
@@ -110,6 +111,7 @@ def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or weight files.")],
     against: Annotated[str | None, typer.Option(help="Hold a weight file against this model.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="A table of pictures as CSV.")] = False,
+    strip: Annotated[Path | None, typer.Option(help="Write the picture without its metadata to this file.")] = None,
     json: Json = False,
 ) -> None:
     """Say what made a picture, or what a weight file is and where it will not load.
@@ -117,7 +119,12 @@ def inspect(
     [bold]chapter38 inspect boat.png --json[/bold]
 
     [bold]chapter38 inspect lora.safetensors --against sdxl[/bold]
+
+    [bold]chapter38 inspect boat.png --strip clean.png[/bold]
     """
+    if strip is not None:
+        _strip(paths, strip)
+        return
     files = [path for path in paths if path.suffix.lower() in WEIGHTS]
     rows: list[dict[str, Any]] = []
     if files:
@@ -171,6 +178,44 @@ def doctor(
     for row in models:
         row["fits"] = {True: "yes", False: "no", None: "unknown"}[row["fits"]]
     _table(models, ("model", "fits", "needs_gib", "tier", "here", "licence"))
+
+
+comfyui = typer.Typer(no_args_is_help=True, help="A real ComfyUI: give it what it needs to draw postcards.")
+app.add_typer(comfyui, name="comfyui")
+
+
+@comfyui.callback()
+def _comfyui() -> None:
+    """A real ComfyUI: give it what it needs to draw postcards."""
+
+
+@comfyui.command()
+def install(
+    into: Annotated[Path, typer.Option(help="The ComfyUI folder, or the one it is given as --base-directory.")],
+    json: Json = False,
+) -> None:
+    """Copy the postcards models, and the pack that lets ComfyUI's own loaders read them, into a ComfyUI folder.
+
+    [bold]chapter38 comfyui install --into ~/ComfyUI[/bold]
+    """
+    from chapter38.canvas.install import install as put
+
+    written = [str(path) for path in put(into)]
+    if json:
+        emit({"written": written})
+        return
+    print("\n".join(written))
+    say.print("Start ComfyUI anew; its CheckpointLoaderSimple then lists postcards.safetensors.")
+
+
+def _strip(paths: list[Path], to: Path) -> None:
+    from chapter38.canvas import metadata
+    from chapter38.errors import MetadataError
+
+    if len(paths) != 1:
+        raise MetadataError(f"--strip takes one picture, got {len(paths)}")
+    dropped = metadata.strip(paths[0], to)
+    print(f"{to}  without {', '.join(dropped) or 'anything: there was nothing to leave out'}")
 
 
 WEIGHTS = {".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin", ".sft"}
@@ -282,7 +327,7 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     table = Table(*shown, box=None)
     for row in rows:
         table.add_row(*("" if row.get(c) is None else escape(str(row[c])) for c in shown))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
 
 
 if __name__ == "__main__":

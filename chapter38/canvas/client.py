@@ -113,11 +113,12 @@ class Server:
 
     def draw(self, recipe: Recipe, *, watch: Callable[[Event], None] | None = None) -> Picture:
         """Export a recipe, upload the pictures that it holds, run it."""
-        from chapter38.canvas.export import export, files_of
+        from chapter38.canvas.export import export, inputs_of
 
-        for name, picture in files_of(recipe).items():
+        graph = export(recipe)
+        for name, picture in inputs_of(recipe):
             self.upload(name, picture)
-        return self.run(export(recipe), recipe=recipe, watch=watch)
+        return self.run(graph, recipe=recipe, watch=watch)
 
     def events(self, graph: Graph, prompt_id: str | None = None) -> Iterator[Event]:
         """Queue a graph and yield what happens until it is finished.

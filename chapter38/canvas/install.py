@@ -17,9 +17,7 @@ from chapter38.errors import ModelError
 KEY = "postcards"  # the header's entry; `pack/files.py` reads the same
 PACK = Path(__file__).with_name("pack")
 PARTS = ("unet", "vae", "text_encoder")
-SIDES = {"unet.": "lora_unet_", "text_encoder.": "lora_te_"}
-HALVES = {".lora_A.weight": "lora_down", ".lora_B.weight": "lora_up",
-          ".lora.down.weight": "lora_down", ".lora.up.weight": "lora_up"}  # fmt: skip
+LORA = "pytorch_lora_weights.safetensors"
 Tensors = dict[str, np.ndarray[Any, Any]]
 
 
@@ -46,11 +44,12 @@ def _models(world: Path) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     """(folder in models/, name, what writes the file), of everything in the zoo that ComfyUI has a loader for."""
     yield "checkpoints", "postcards", lambda target: write_checkpoint(world, target)
     for path in sorted(world.glob("vae-*/config.json")):
-        yield "vae", path.parent.name, lambda target, path=path: _write_part(path.parent, target)  # type: ignore[misc]
-    for path in sorted(world.glob("controlnets/*/config.json")):
-        yield "controlnet", path.parent.name, lambda target, path=path: _write_part(path.parent, target)  # type: ignore[misc]
-    for path in sorted(world.glob("loras/*.safetensors")):
-        yield "loras", path.stem, lambda target, path=path: write_lora(path, target)  # type: ignore[misc]
+        yield "vae", path.parent.name, lambda target, path=path: write_part(path.parent, target)  # type: ignore[misc]
+    for path in sorted(world.glob("controlnet-*/config.json")):
+        kind = path.parent.name.removeprefix("controlnet-")
+        yield "controlnet", kind, lambda target, path=path: write_part(path.parent, target)  # type: ignore[misc]
+    for path in sorted(world.glob(f"*/{LORA}")):
+        yield "loras", path.parent.name, lambda target, path=path: write_lora(path, target)  # type: ignore[misc]
 
 
 def write_checkpoint(folder: Path, target: Path) -> None:
@@ -62,44 +61,16 @@ def write_checkpoint(folder: Path, target: Path) -> None:
     _save(tensors, target, {"configs": configs, "tokenizer": tokenizer})
 
 
-def _write_part(folder: Path, target: Path) -> None:
+def write_part(folder: Path, target: Path) -> None:
     """A VAE or ControlNet as one file with its configuration in the header."""
     _save(_tensors(folder), target, {"config": _json(folder / "config.json")})
 
 
-def write_lora(source: Path, target: Path) -> None:
-    """A LoRA as Diffusers and PEFT save it, in the names that ComfyUI reads."""
-    from safetensors import safe_open
-    from safetensors.numpy import load_file, save_file
+def write_lora(source: Path, target: Path, base: str = "postcards") -> None:
+    """A LoRA of `base`, whatever its spelling, in the names that ComfyUI reads."""
+    from chapter38.code import lorafile, shapes
 
-    with safe_open(source, framework="numpy") as file:
-        told = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-    save_file(kohya(load_file(source), told), target, metadata={"format": "pt"})
-
-
-def kohya(tensors: Tensors, told: dict[str, Any] | None = None) -> Tensors:
-    """PEFT's names as kohya's: `unet.a.b.lora_A.weight` -> `lora_unet_a_b.lora_down.weight`, and an alpha for each.
-
-    `told` is PEFT's own metadata ("unet.lora_alpha": 8); without it alpha is the rank, so that the scale is 1.
-    Names that are kohya's already stay. Raises ModelError on a name of neither kind.
-    """
-    out: Tensors = {}
-    for name, value in tensors.items():
-        if name.startswith(tuple(SIDES.values())):
-            out[name] = value
-            continue
-        side = next((side for side in SIDES if name.startswith(side)), None)
-        half = next((half for half in HALVES if name.endswith(half)), None)
-        if side is None or half is None:
-            raise ModelError(f"{name}: no name of a LoRA's tensor that ComfyUI could be given")
-        path = name[len(side) : -len(half)].replace(".", "_")
-        if side == "text_encoder." and not path.startswith("text_model_"):
-            path = f"text_model_{path}"
-        out[f"{SIDES[side]}{path}.{HALVES[half]}.weight"] = value
-        if HALVES[half] == "lora_down":
-            alpha = (told or {}).get(f"{side}lora_alpha", value.shape[0])
-            out[f"{SIDES[side]}{path}.alpha"] = np.array(alpha, dtype=np.float32)
-    return out
+    lorafile.convert(source, target, "kohya", shapes.base(base))
 
 
 def _json(path: Path) -> Any:

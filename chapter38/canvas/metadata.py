@@ -13,13 +13,13 @@ import re
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from chapter38.canvas import a1111, chunks
-from chapter38.errors import Chapter38Error, MetadataError
-from chapter38.picture import CHUNK, Lock, parse_chunk
+from chapter38.errors import CannotExpress, Chapter38Error, MetadataError
+from chapter38.picture import CHUNK, Lock, Picture, parse_chunk
 from chapter38.recipe import Recipe
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
@@ -132,6 +132,25 @@ def _csv_line(cells: Iterable[Any]) -> str:
     return out.getvalue()
 
 
+def with_workflow(picture: Picture) -> Picture:
+    """The picture with its recipe as ComfyUI's chunks, so that it opens there as its own workflow by drag and drop.
+
+    Where ComfyUI has no equal for the recipe, a note on the receipt says so.
+    """
+    from chapter38.canvas.export import export
+
+    if picture.recipe is None:
+        return picture
+    try:
+        graph = export(picture.recipe)
+    except CannotExpress as error:
+        if (receipt := picture.receipt) is None:
+            return picture
+        lock = receipt.lock.model_copy(update={"notes": (*receipt.lock.notes, f"no workflow inside: {error}")})
+        return replace(picture, receipt=replace(receipt, lock=lock))
+    return picture.with_chunks(prompt=json.dumps(graph.api()), workflow=json.dumps(graph.ui()))
+
+
 # --- what the texts mean ----------------------------------------------------------------------------------------
 
 
@@ -166,6 +185,8 @@ def _json(text: str, name: str, warnings: list[str]) -> Any:
     odd: list[str] = []
     try:
         value = json.loads(text, parse_constant=odd.append)
+        if "\\ud" in text.lower():
+            value = json.loads(_whole(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         warnings.append(f"{name}: not JSON ({type(error).__name__}: {str(error)[:100]})")
         return None

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -182,7 +184,7 @@ def hostile():
 @pytest.mark.parametrize("name", hostile())
 def test_a_hostile_file_costs_little_and_raises_only_ours(read, tmp_path, name):
     (tmp_path / "h.png").write_bytes(hostile()[name]())
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         said = metadata.inspect(tmp_path / "h.png")
         json.dumps(said.row(), allow_nan=False).encode()
@@ -190,7 +192,7 @@ def test_a_hostile_file_costs_little_and_raises_only_ours(read, tmp_path, name):
         " ".join(said.warnings + said.reveals).encode()
     except MetadataError:
         said = None
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     del said
     tracemalloc.start()
     try:
@@ -247,13 +249,13 @@ def test_mutated_files_raise_only_ours(tmp_path):
             if not data:
                 break
         path.write_bytes(data)
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             json.dumps(metadata.inspect(path).row(), allow_nan=False).encode()
             metadata.strip(path, tmp_path / "s.png")
         except MetadataError:
             pass
-        assert time.perf_counter() - began < 2
+        assert time.process_time() - began < 2
     print(f"{tries} files in {seconds:g} s")
 
 
@@ -296,6 +298,13 @@ def test_a_thousand_pictures_a_second(tmp_path):
     list(metadata.inspect_all(files[:5]))
     best = min(_seconds(files) for _ in range(3))
     assert len(files) / best > 500, f"{len(files) / best:.0f} pictures a second"
+
+
+def test_reading_metadata_imports_no_torch(tmp_path):
+    (tmp_path / "x.png").write_bytes(wild.corpus()["comfyui.png"])
+    code = "import sys; from chapter38.canvas import metadata; said = metadata.inspect(sys.argv[1]); "
+    code += "assert said.recipe and 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.png")], check=True)
 
 
 def _seconds(files):

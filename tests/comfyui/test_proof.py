@@ -1,0 +1,113 @@
+"""The proof: Code, `run` and a real ComfyUI draw the same picture to 1/255, or the row says why not and by how much.
+
+The last whole run is book/comfyui-proof.json, which the site shows. A limit holds for every row that is not refused; of a
+refused one, the difference is measured all the same.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chapter38 import Picture, Recipe
+from chapter38.canvas import export, run
+from chapter38.canvas.client import Server
+from chapter38.canvas.export import inputs_of
+from chapter38.canvas.graph import Graph
+from chapter38.code import draw
+from chapter38.code import samplers
+from chapter38.errors import CannotExpress
+from tests.comfyui.rows import FORCED, Row, rows
+
+RESULT = Path(__file__).parents[2] / "book" / "comfyui-proof.json"
+ROWS = list(rows())
+pytestmark = pytest.mark.comfyui
+
+
+@pytest.fixture(scope="module")
+def table(server: Server) -> Iterator[dict[Row, dict[str, Any]]]:
+    """Collects what was measured; written only where every row was."""
+    found: dict[Row, dict[str, Any]] = {}
+    yield found
+    if len(found) == len(ROWS):
+        RESULT.write_text(json.dumps(_report(server, found), indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _report(server: Server, found: dict[Row, dict[str, Any]]) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    from chapter38.code.draw import versions
+
+    lines = [{"group": row.group, "name": row.name, **measured} for row, measured in found.items()]
+    same = [line for line in lines if line["refused"] is None]
+    return {
+        "comfyui": server.version(), "date": datetime.now(UTC).date().isoformat(), "versions": versions(),
+        "unit": "1/255, largest difference of any channel of any pixel", "rows": len(lines), "same": len(same),
+        "largest": max(line["code_server"] for line in same), "table": lines,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
+def test_the_same_picture_on_every_rung(row: Row, server: Server, table: dict[Row, dict[str, Any]], in_zoo: None,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    recipe = row.recipe
+    ours = draw(recipe)
+    refused = _refusal(recipe)
+    if refused:
+        theirs = _drawn_anyway(server, recipe, monkeypatch)
+        difference = None if theirs is None else largest(ours, theirs)
+        table[row] = {"refused": refused, "code_server": difference, "code_run": None}
+        return
+    graph = export(recipe)
+    theirs = _queued(server, recipe, graph)
+    here = run(graph)
+    table[row] = {"refused": None, "code_server": largest(ours, theirs), "code_run": largest(ours, here),
+                  "run_server": largest(here, theirs), "touched": touched(ours, theirs)}  # fmt: skip
+    assert np.asarray(ours.image).std() > 5, "a flat picture proves nothing"
+    assert table[row]["code_server"] <= 1 and table[row]["run_server"] <= 1, table[row]
+
+
+def largest(a: Picture, b: Picture) -> int:
+    return int(np.abs(_values(a) - _values(b)).max())
+
+
+def touched(a: Picture, b: Picture) -> float:
+    """Share of all values that differ at all: ComfyUI cuts off where Diffusers rounds."""
+    return round(float((_values(a) != _values(b)).mean()), 3)
+
+
+def _values(picture: Picture) -> np.ndarray[Any, Any]:
+    return np.asarray(picture.image, np.int16)
+
+
+def _refusal(recipe: Recipe) -> str | None:
+    try:
+        export(recipe)
+    except CannotExpress as error:
+        return str(error)
+    return None
+
+
+def _queued(server: Server, recipe: Recipe, graph: Graph) -> Picture:
+    for name, picture in inputs_of(recipe):
+        server.upload(name, picture)
+    return server.run(graph, recipe=recipe)
+
+
+def _drawn_anyway(server: Server, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Picture | None:
+    """What ComfyUI draws by the nearest names, for a recipe that is refused; None where it has no such thing at all."""
+    twin = samplers.twin
+
+    def nearest(sampler: str, spacing: str, steps: int, train_steps: int = 1000) -> samplers.Twin:
+        found = twin(sampler, spacing, steps, train_steps)
+        return samplers.Twin(found.sampler or FORCED.get(sampler), found.scheduler)
+
+    monkeypatch.setattr(samplers, "twin", nearest)
+    try:
+        graph = export(recipe)
+    except CannotExpress:
+        return None
+    return _queued(server, recipe, graph)
