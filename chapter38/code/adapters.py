@@ -15,7 +15,7 @@ from chapter38.code.lorafile import Lora, Low
 from chapter38.code.parts import Parts
 from chapter38.code.shapes import Base
 from chapter38.code.weightfile import Tensor
-from chapter38.errors import AdapterError, nearest
+from chapter38.errors import AdapterError, ModelError, nearest
 from chapter38.recipe import Adapter
 
 FILE = "pytorch_lora_weights.safetensors"  # the name Diffusers gives it
@@ -93,7 +93,9 @@ def save(parts: Parts, name: str, folder: "os.PathLike[str] | str", *, half: boo
                 down, up = (Tensor(spelled, tuple(t.shape), t.contiguous().numpy().tobytes()) for t in raw)
                 lora[component, path.removeprefix("text_model.")] = Low(down, up, float(module.lora_alpha[name]))
     if not lora:
-        raise AdapterError(f"no adapter called {name!r} is attached; {nearest(name, sorted(_present(parts)) or ['(none)'])}")
+        raise AdapterError(
+            f"no adapter called {name!r} is attached; {nearest(name, sorted(_present(parts)) or ['(none)'])}"
+        )
     Path(folder).mkdir(parents=True, exist_ok=True)
     return lorafile.save(lora, Path(folder) / FILE, "peft", base_of(parts))
 
@@ -127,9 +129,13 @@ def find(name: str, model: str = "postcards") -> Path:
 def base_of(parts: Parts) -> Base:
     """The modules of a loaded model. Raises AdapterError for a denoiser that is not a U-Net."""
     if not hasattr(parts.pipeline, "unet"):
-        raise AdapterError(f"{parts.name}: LoRAs are handled for U-Nets; this model's denoiser is a {type(parts.denoiser).__name__}")
+        raise AdapterError(
+            f"{parts.name}: LoRAs are handled for U-Nets; this model's denoiser is a {type(parts.denoiser).__name__}"
+        )
     configs = {name: _component(parts, name).config for name in _components(parts)}
-    return Base.of(parts.name, {name: config if name == "unet" else config.to_dict() for name, config in configs.items()})
+    return Base.of(
+        parts.name, {name: config if name == "unet" else config.to_dict() for name, config in configs.items()}
+    )
 
 
 def files(parts: Parts) -> dict[str, str]:
@@ -154,7 +160,13 @@ def _weighed(parts: Parts, adapters: Iterable[Adapter | str | tuple[str, float]]
     """PEFT's name (the file's SHA-256) -> weight, in order, zero weights left out."""
     wanted: dict[str, float] = {}
     for entry in adapters:
-        name, weight = (entry.name, entry.weight) if isinstance(entry, Adapter) else (entry, 1.0) if isinstance(entry, str) else entry
+        name, weight = (
+            (entry.name, entry.weight)
+            if isinstance(entry, Adapter)
+            else (entry, 1.0)
+            if isinstance(entry, str)
+            else entry
+        )
         if name not in _present(parts) or name in _PATHS:
             path = find(name, parts.name)
             name = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -169,13 +181,16 @@ def _inject(parts: Parts, name: str, lora: Lora) -> None:
 
     for component in dict.fromkeys(component for component, _ in lora):
         model = _component(parts, component)
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for (where, module), low in lora.items():
             if where == component:
                 real = _real(parts, component, module)
                 tensors |= {f"{real}.lora_A.weight": _torch(low.down), f"{real}.lora_B.weight": _torch(low.up)}
-        config = LoraConfig(**lorafile.peft_config(lora, component) | {"target_modules": [k[:-14] for k in tensors if ".lora_A." in k]})
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # "already found a peft_config": a second LoRA
+        targets = [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")]
+        config = LoraConfig(**lorafile.peft_config(lora, component) | {"target_modules": targets})
+        with warnings.catch_warnings(
+            action="ignore", category=UserWarning
+        ):  # "already found a peft_config": a second LoRA
             inject_adapter_in_model(config, model, adapter_name=name, state_dict=tensors)
         set_peft_model_state_dict(model, tensors, name)
         if component == "unet":
@@ -203,7 +218,7 @@ def _tidy(parts: Parts) -> None:
     for component in _components(parts):
         model = _component(parts, component)
         if getattr(model, "peft_config", None) == {}:
-            recurse_remove_peft_layers(model)
+            recurse_remove_peft_layers(model)  # type: ignore[no-untyped-call]
             del model.peft_config
             model._hf_peft_config_loaded = False
 
@@ -230,7 +245,11 @@ def _component(parts: Parts, name: str) -> Any:
 
 def _real(parts: Parts, component: str, module: str) -> str:
     """The module's name in the loaded model: older Transformers keep CLIP's layers one level down."""
-    return f"text_model.{module}" if component != "unet" and hasattr(_component(parts, component), "text_model") else module
+    return (
+        f"text_model.{module}"
+        if component != "unet" and hasattr(_component(parts, component), "text_model")
+        else module
+    )
 
 
 def _of(model: Any) -> Iterator[Any]:
@@ -245,13 +264,15 @@ def _layers(parts: Parts) -> Iterator[Any]:
 
 def _present(parts: Parts) -> set[str]:
     """Names of the adapters that the parts carry, active or not."""
-    return {name for component in _components(parts) for name in getattr(_component(parts, component), "peft_config", {})}
+    return {
+        name for component in _components(parts) for name in getattr(_component(parts, component), "peft_config", {})
+    }
 
 
 def _shelf(model: str) -> Path:
     try:
         return Path(models.where(model)) / "loras"
-    except models.ModelError:
+    except ModelError:
         return Path(model) / "loras"
 
 
@@ -262,4 +283,6 @@ def _download(owner: str, name: str, file: str = FILE) -> Path:
     try:
         return Path(hf_hub_download(f"{owner}/{name}", file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise AdapterError(f"{owner}/{name}/{file}: not on this machine, and not to be had from the Hub ({str(error)[:120]})") from None
+        raise AdapterError(
+            f"{owner}/{name}/{file}: not on this machine, and not to be had from the Hub ({str(error)[:120]})"
+        ) from None

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,7 +25,10 @@ FILES: tuple[tuple[str, str], ...] = (
     (r"^controlnet_cond_embedding\.", "ControlNet (Diffusers layout)"),
     (r"^(down_blocks|up_blocks)\..*\.(attentions|resnets)\..*", "U-Net (Diffusers layout)"),
     (r"^(diffusion_model\.)?(input_blocks|output_blocks)\.", "U-Net (original layout)"),
-    (r"^(model\.diffusion_model\.|diffusion_model\.)?double_blocks\.|^single_transformer_blocks\.", "transformer of FLUX's shape"),
+    (
+        r"^(model\.diffusion_model\.|diffusion_model\.)?double_blocks\.|^single_transformer_blocks\.",
+        "transformer of FLUX's shape",
+    ),
     (r"^(model\.diffusion_model\.|diffusion_model\.)?joint_blocks\.", "transformer of SD3's shape"),
     (r"^transformer_blocks\.", "transformer (Diffusers layout)"),
     (r"^(decoder|encoder)\.(up|down|mid|conv_in)", "autoencoder"),
@@ -36,7 +39,10 @@ FILES: tuple[tuple[str, str], ...] = (
 # Names that give a LoRA's base away where it is no U-Net.
 TRANSFORMERS: tuple[tuple[str, str], ...] = (
     (r"single_transformer_blocks|double_blocks|single_blocks", "FLUX.1 or another of its shape"),
-    (r"joint_blocks|transformer_blocks[._]\d+[._]attn[._]add_[qkv]_proj(?!.*img_mlp)", "SD3 or another joint transformer"),
+    (
+        r"joint_blocks|transformer_blocks[._]\d+[._]attn[._]add_[qkv]_proj(?!.*img_mlp)",
+        "SD3 or another joint transformer",
+    ),
     (r"cross_attn|self_attn.*blocks|blocks[._]\d+[._](self|cross)_attn", "Wan or another video transformer"),
     (r"transformer_blocks|transformer\.", "a transformer"),
 )
@@ -134,7 +140,9 @@ def _report(header: Header, kind: str, spelling: str | None) -> Report:
     report.metadata = {key: value[:500] for key, value in header.metadata.items() if key != METADATA_KEY}
     if any(name.startswith("F8") for name in precisions):
         scaled = any(key.endswith((".scale_weight", ".weight_scale")) or key == "scaled_fp8" for key in header.tensors)
-        report.notes.append("fp8, with scales beside the weights" if scaled else "fp8 without scales: cast before it is used")
+        report.notes.append(
+            "fp8, with scales beside the weights" if scaled else "fp8 without scales: cast before it is used"
+        )
     return report
 
 
@@ -223,14 +231,16 @@ def diffusers(header: Header, found: Parts, base: shapes.Base) -> Loss:
             return _flat_name(stem, module, original)
         return stem.startswith(f"{module.component}.") and not stem.startswith("unet.base_model")
 
-    return _losses(header, found, base, reads, {"dora"}, "fails with an error")
+    return _losses(header, found, base, reads, {".dora_scale"}, "fails with an error")
 
 
 def _flat_name(stem: str, module: shapes.Module, original: bool) -> bool:
     """Diffusers guesses dots from underscores, and the original block names only where the pipeline hands it the config."""
     if module.component != "unet":
         return True
-    if module.name.startswith("add_embedding") or (not original and re.search(r"(input|output)_blocks|middle_block", stem)):
+    if module.name.startswith("add_embedding") or (
+        not original and re.search(r"(input|output)_blocks|middle_block", stem)
+    ):
         return module.name == "conv_in"
     return True
 
@@ -244,7 +254,7 @@ def comfyui(header: Header, found: Parts, base: shapes.Base) -> Loss:
             return not stem.startswith("base_model.") and (stem != plain or ".to_" not in plain)
         return "text_model" in stem
 
-    return _losses(header, found, base, reads, set(), "skips with an error in its log")
+    return _losses(header, found, base, reads, {".lora_magnitude_vector", ".lora_magnitude_vector.weight"}, "skips with an error in its log")
 
 
 def _losses(
@@ -252,7 +262,11 @@ def _losses(
 ) -> Loss:  # fmt: skip
     table = lorafile.lookup(base)
     lost: dict[str, list[str]] = {}
-    lose = lambda why, keys: lost.setdefault(why, []).extend(keys)  # noqa: E731
+
+    def lose(why: str, keys: list[str]) -> None:
+        if keys:
+            lost.setdefault(why, []).extend(keys)
+
     for stem, parts in found.items():
         keys = list(parts.values())
         if stem not in table:
@@ -264,11 +278,12 @@ def _losses(
         elif ("down" in parts) != ("up" in parts):
             lose("one half is missing", keys)
         else:
-            lose("not read: magnitudes of DoRA", [key for part, key in parts.items() if part in unknown])
-    lost = {why: keys for why, keys in lost.items() if keys}
+            lose("not read: magnitudes of DoRA", [key for key in keys if split(key)[1] in unknown])
     count = sum(map(len, lost.values()))
     total = len(header.tensors)
-    return Loss("loads all of it" if not count else f"leaves out {'all' if count == total else count} of {total} keys", lost)
+    return Loss(
+        "loads all of it" if not count else f"leaves out {'all' if count == total else count} of {total} keys", lost
+    )
 
 
 def _place(stem: str) -> str:
@@ -282,6 +297,10 @@ def _place(stem: str) -> str:
     return "feed-forward" if re.search(r"[._]ff[._]|mlp", stem) else "other"
 
 
+def _tally(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{key} (x{count})" if count > 1 else str(key) for key, count in counts.items())
+
+
 def _count(shape: tuple[int, ...]) -> int:
     total = 1
     for side in shape:
@@ -289,14 +308,15 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def write_for(report: Report) -> list[str]:
+def describe(report: Report) -> list[str]:
     """The report as lines for a person."""
-    table = lambda counts: ", ".join(f"{key} (x{n})" if n > 1 else str(key) for key, n in counts.items())  # noqa: E731
-    made = [f"{report.kind}" + (f", spelled as {report.spelling}" if report.spelling else "")]
+    made = [report.kind + (f", spelled as {report.spelling}" if report.spelling else "")]
     made += [f"made for {report.base}" if report.base else "its base cannot be told from its names and shapes"]
-    made += [f"{report.tensors} tensors, {report.parameters:,} parameters, {table(report.precisions)}, {report.bytes:,} bytes"]
-    made += [f"rank {table(report.ranks)}; alpha {table(report.alphas) or 'not stored'}"] if report.ranks else []
-    made += [f"changes {table(report.trains)}"] if report.trains else []
+    made += [
+        f"{report.tensors} tensors, {report.parameters:,} parameters, {_tally(report.precisions)}, {report.bytes:,} bytes"
+    ]
+    made += [f"rank {_tally(report.ranks)}; alpha {_tally(report.alphas) or 'not stored'}"] if report.ranks else []
+    made += [f"changes {_tally(report.trains)}"] if report.trains else []
     made += [f"note: {note}" for note in report.notes]
     for program, loss in report.will_not_load.items():
         made.append(f"{program} with {report.against}: {loss.verdict}")

@@ -130,7 +130,9 @@ def save(lora: Lora, path: "os.PathLike[str] | str", spelling: str, base: Base) 
         else:
             tensors |= {f"{stem}.lora_down.weight": low.down, f"{stem}.lora_up.weight": low.up}
             tensors[f"{stem}.alpha"] = Tensor.of(np.array(low.alpha))
-    metadata = {"format": "pt"} | ({METADATA_KEY: json.dumps(_config(lora), sort_keys=True)} if spelling == "peft" else {})
+    metadata = {"format": "pt"} | (
+        {METADATA_KEY: json.dumps(_config(lora), sort_keys=True)} if spelling == "peft" else {}
+    )
     return write(path, tensors, metadata)
 
 
@@ -164,19 +166,26 @@ def _config(lora: Lora) -> dict[str, Any]:
 def peft_config(lora: Lora, component: str) -> dict[str, Any]:
     """Arguments of `peft.LoraConfig` for one component of a LoRA."""
     lows = {name: low for (where, name), low in lora.items() if where == component}
-    usual = lambda values: min(Counter(values).items(), key=lambda item: (-item[1], item[0]))[0]  # noqa: E731
-    rank, alpha = usual(low.rank for low in lows.values()), usual(low.alpha for low in lows.values())
-    pattern = lambda values, most: {f"^{re.escape(n)}": v for n, v in sorted(values.items()) if v != most}  # noqa: E731
+    ranks, alphas = {n: low.rank for n, low in lows.items()}, {n: low.alpha for n, low in lows.items()}
+    rank, alpha = _usual(ranks.values()), _usual(alphas.values())
     return {
         "r": rank, "lora_alpha": alpha, "target_modules": sorted(lows),
-        "rank_pattern": pattern({n: low.rank for n, low in lows.items()}, rank),
-        "alpha_pattern": pattern({n: low.alpha for n, low in lows.items()}, alpha),
+        "rank_pattern": {f"^{re.escape(n)}": r for n, r in sorted(ranks.items()) if r != rank},
+        "alpha_pattern": {f"^{re.escape(n)}": a for n, a in sorted(alphas.items()) if a != alpha},
     }  # fmt: skip
+
+
+def _usual(values: Iterable[Any]) -> Any:
+    """The commonest value; of two as common, the smaller."""
+    return min(Counter(values).items(), key=lambda item: (-item[1], item[0]))[0]
 
 
 def _alpha(config: dict[str, Any], module: Module, rank: int) -> float:
     """The effective alpha of a PEFT file: from its metadata, by pattern where one fits; the rank where there is none."""
-    get = lambda key, default: config.get(f"{module.component}.{key}", config.get(key, default))  # noqa: E731
+
+    def get(key: str, default: Any) -> Any:
+        return config.get(f"{module.component}.{key}", config.get(key, default))
+
     alpha = float(get("lora_alpha", rank))
     for pattern, value in (get("alpha_pattern", None) or {}).items():
         if re.match(pattern + "$" if pattern.startswith("^") else rf"(.*\.)?({pattern})$", module.name):
@@ -188,7 +197,9 @@ def _alpha(config: dict[str, Any], module: Module, rank: int) -> float:
 def scalar(header: Header, key: str) -> float:
     """The one number that a tensor such as an alpha holds. Raises AdapterError where it holds more, or fewer."""
     if math.prod(header.tensors[key].shape) != 1:
-        raise AdapterError(f"{header.path.name}: {key[:90]} should hold one number; its shape is {header.tensors[key].shape}")
+        raise AdapterError(
+            f"{header.path.name}: {key[:90]} should hold one number; its shape is {header.tensors[key].shape}"
+        )
     return float(header.read(key).numpy().reshape(())[()])
 
 
@@ -197,18 +208,28 @@ def _refuse(
 ) -> None:  # fmt: skip
     """Everything that can be told without reading a tensor."""
     if header.kind != "safetensors" or not found:
-        raise AdapterError(f"{where}: expected a LoRA in a safetensors file, found {header.kind} with {len(found)} modules")
+        raise AdapterError(
+            f"{where}: expected a LoRA in a safetensors file, found {header.kind} with {len(found)} modules"
+        )
     for stem, keys in found.items():
         if odd := [part for part in keys if part in KINDS]:
-            raise AdapterError(f"{where}: is a {KINDS[odd[0]]} ({keys[odd[0]][:90]}), not a plain LoRA; ComfyUI loads most of these")
+            raise AdapterError(
+                f"{where}: is a {KINDS[odd[0]]} ({keys[odd[0]][:90]}), not a plain LoRA; ComfyUI loads most of these"
+            )
         if not {"down", "up"} <= set(keys):
-            raise AdapterError(f"{where}: {next(iter(keys.values()))[:90]}: no LoRA, or half of one; expected A and B of a module")
+            raise AdapterError(
+                f"{where}: {next(iter(keys.values()))[:90]}: no LoRA, or half of one; expected A and B of a module"
+            )
         _fits(where, stem, header.tensors[keys["down"]].shape, header.tensors[keys["up"]].shape, table, base)
 
 
-def _fits(where: str, stem: str, down: tuple[int, ...], up: tuple[int, ...], table: dict[str, Module], base: Base) -> None:
+def _fits(
+    where: str, stem: str, down: tuple[int, ...], up: tuple[int, ...], table: dict[str, Module], base: Base
+) -> None:
     if stem not in table:
-        raise AdapterError(f"{where}: {stem[:90]} is no module of {base.name}; `chapter38 inspect` says what it was made for")
+        raise AdapterError(
+            f"{where}: {stem[:90]} is no module of {base.name}; `chapter38 inspect` says what it was made for"
+        )
     if len(down) not in (2, 4) or len(down) != len(up) or 0 in down or 0 in up or up[1] != down[0]:
         raise AdapterError(f"{where}: {stem[:90]}: A {down} and B {up} do not multiply, or the rank is zero")
     made = (up[0], *down[1:])

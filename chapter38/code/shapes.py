@@ -69,7 +69,9 @@ def base(name: str) -> Base:
     if (folder / "unet" / "config.json").is_file():
         return _folder(name, folder)
     if name not in KNOWN:
-        raise AdapterError(f"the modules of {name!r} are not known; {nearest(name, [*bases()])}, or a folder in Diffusers layout")
+        raise AdapterError(
+            f"the modules of {name!r} are not known; {nearest(name, [*bases()])}, or a folder in Diffusers layout"
+        )
     return Base.of(name, KNOWN[name])
 
 
@@ -80,21 +82,22 @@ def bases() -> tuple[str, ...]:
 
 @cache
 def _folder(name: str, folder: Path) -> Base:
-    read = lambda part: json.loads((folder / part / "config.json").read_text("utf-8"))  # noqa: E731
-    parts = [p for p in ("unet", "text_encoder", "text_encoder_2") if (folder / p / "config.json").is_file()]
-    return Base.of(name, {part: read(part) for part in parts})
+    files = {part: folder / part / "config.json" for part in ("unet", "text_encoder", "text_encoder_2")}
+    return Base.of(name, {part: json.loads(file.read_text("utf-8")) for part, file in files.items() if file.is_file()})
 
 
 def unet_rows(config: Mapping[str, Any]) -> Iterator[Row]:
     """Every linear and convolutional module of a UNet2DConditionModel with this config."""
     widths = list(config["block_out_channels"])
     levels, first = len(widths), widths[0]
-    per = lambda key, default: _each(config.get(key) or default, levels)  # noqa: E731
-    layers, depths = per("layers_per_block", 2), per("transformer_layers_per_block", 1)
+    layers = _each(config.get("layers_per_block") or 2, levels)
+    depths = _each(config.get("transformer_layers_per_block") or 1, levels)
     context = config["cross_attention_dim"]
     crossed = ["CrossAttn" in kind for kind in config["down_block_types"]]
     linear, time = bool(config.get("use_linear_projection")), 4 * first
-    attend = lambda name, old, width, depth: _attention(name, old, width, depth, context, linear)  # noqa: E731
+
+    def attend(name: str, old: str, width: int, depth: int) -> Iterator[Row]:
+        return _attention(name, old, width, depth, context, linear)
 
     yield "time_embedding.linear_1", "time_embed.0", (time, first)
     yield "time_embedding.linear_2", "time_embed.2", (time, time)
@@ -121,9 +124,9 @@ def unet_rows(config: Mapping[str, Any]) -> Iterator[Row]:
     yield from _resnet("mid_block.resnets.1", "middle_block.2", width, width, time)
 
     at = 0
-    for block, level in enumerate(reversed(range(levels))):
+    for up, level in enumerate(reversed(range(levels))):
         for layer in range(layers[level] + 1):
-            name, old = f"up_blocks.{block}", f"output_blocks.{at}"
+            name, old = f"up_blocks.{up}", f"output_blocks.{at}"
             yield from _resnet(f"{name}.resnets.{layer}", f"{old}.0", width + skips.pop(), widths[level], time)
             width = widths[level]
             if crossed[level]:

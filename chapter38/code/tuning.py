@@ -19,7 +19,14 @@ from chapter38.code import adapters
 from chapter38.code.parts import Parts, pixels
 from chapter38.errors import AdapterError
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # attention, and the two convolutions of a ResNet block
+TARGETS = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "conv1",
+    "conv2",
+)  # attention, and the two convolutions of a ResNet block
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,9 @@ def train_lora(
         random = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
         _, latents, words = examples.draw(plan.batch, plan.empty, random)
         loss = descend(
-            optimizer, plan.rate_at(step), lambda: denoising_loss(unet, parts.scheduler, latents, words, random, plan.high_noise)
+            optimizer,
+            plan.rate_at(step),
+            lambda: denoising_loss(unet, parts.scheduler, latents, words, random, plan.high_noise),
         )
         if saved and ((step + 1) % every == 0 or step + 1 == plan.steps):
             saved.save(weights, optimizer, step + 1)
@@ -114,9 +123,11 @@ def descend(optimizer: torch.optim.Optimizer, rate: float, loss_of: Callable[[],
     """One step of gradient descent at `rate`, gradients clipped to norm 1; returns the loss."""
     loss = loss_of()
     if not math.isfinite(loss.item()):
-        raise AdapterError(f"the loss became {loss.item()}: train with a lower rate than {rate:g}, or in float32 or bfloat16")
+        raise AdapterError(
+            f"the loss became {loss.item()}: train with a lower rate than {rate:g}, or in float32 or bfloat16"
+        )
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     for group in optimizer.param_groups:
         group["lr"] = rate
         torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
@@ -175,7 +186,9 @@ def embed(parts: Parts, captions: Sequence[str]) -> torch.Tensor:
         raise AdapterError(f"{parts.name}: expected a model of Stable Diffusion's shape, such as postcards or sd15")
     tokenizer, encoder = parts.encoders[0]
     length = tokenizer.model_max_length
-    ids = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    ids = tokenizer(
+        list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
     return torch.cat([encoder(chunk.to(parts.device))[0] for chunk in ids.split(64)]).to(parts.dtype)
 
 
@@ -195,7 +208,8 @@ def attach(unet: Any, plan: Plan, name: str) -> dict[str, torch.nn.Parameter]:
     unet.to(memory_format=torch.channels_last)
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
-        unet.add_adapter(LoraConfig(r=plan.rank, lora_alpha=alpha, target_modules=list(plan.targets)), name)
+        config = LoraConfig(r=plan.rank, lora_alpha=alpha, target_modules=list(plan.targets))  # type: ignore[arg-type]
+        unet.add_adapter(config, name)
     cast_training_params(unet, torch.float32)
     return {key: weight for key, weight in unet.named_parameters() if weight.requires_grad}
 
@@ -211,7 +225,9 @@ class Checkpoint:
     def save(self, weights: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int) -> None:
         tensors = {f"weight/{name}": weight.detach().contiguous() for name, weight in weights.items()}
         for moment in self.moments:
-            tensors |= {f"{moment}/{name}": optimizer.state[weight][moment].contiguous() for name, weight in weights.items()}
+            tensors |= {
+                f"{moment}/{name}": optimizer.state[weight][moment].contiguous() for name, weight in weights.items()
+            }
         beside = self.path.with_name(self.path.name + ".part")
         save_file(tensors, beside, {"step": str(step), "fingerprint": self.fingerprint})
         os.replace(beside, self.path)
@@ -223,7 +239,9 @@ class Checkpoint:
         try:
             with safe_open(self.path, "pt") as file:
                 if (file.metadata() or {}).get("fingerprint") != self.fingerprint:
-                    raise AdapterError(f"{self.path}: is the checkpoint of another training (plan or examples differ); remove it")
+                    raise AdapterError(
+                        f"{self.path}: is the checkpoint of another training (plan or examples differ); remove it"
+                    )
                 step = int(file.metadata()["step"])
                 for name, weight in weights.items():
                     weight.data.copy_(file.get_tensor(f"weight/{name}"))

@@ -51,7 +51,9 @@ class Tensor:
         if self.dtype == "BF16":
             return (np.frombuffer(self.data, "<u2").astype("<u4") << 16).view("<f4").reshape(self.shape)
         if self.dtype not in _NUMPY:
-            raise AdapterError(f"values of {self.dtype} cannot be read without torch; expected one of BF16, {', '.join(_NUMPY)}")
+            raise AdapterError(
+                f"values of {self.dtype} cannot be read without torch; expected one of BF16, {', '.join(_NUMPY)}"
+            )
         values = np.frombuffer(self.data, _NUMPY[self.dtype]).reshape(self.shape)
         return values.astype(np.float32) if self.dtype == "F16" else values
 
@@ -105,7 +107,11 @@ def write(path: "os.PathLike[str] | str", tensors: dict[str, Tensor], metadata: 
     """Write a safetensors file, all of it or nothing; the same content gives the same bytes."""
     path, head, offset = Path(path), {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}, 0
     for name, tensor in sorted(tensors.items()):
-        entry = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, offset + len(tensor.data)]}
+        entry = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + len(tensor.data)],
+        }
         head, offset = {**head, name: entry}, offset + len(tensor.data)
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
