@@ -78,9 +78,7 @@ class _Canvas:
         latent = self.sample(model, positive, negative, latent, r.steps, r.strength)
         if r.hires:
             latent = self.enlarge(latent, vae)
-            latent = self.sample(
-                model, positive, negative, latent, r.hires.steps or r.steps, r.hires.strength, "refine"
-            )
+            latent = self.sample(model, positive, negative, latent, r.hires.steps or r.steps, r.hires.strength, "refine")
         image = [self.add("VAEDecode", samples=latent, vae=vae), 0]
         self.add("SaveImage", images=image, filename_prefix="chapter38")
         return self.nodes
@@ -261,9 +259,7 @@ def window(r: Recipe, start: float, end: float) -> tuple[float, float]:
 
     def percent(i: int) -> float:
         if 0 < i < count and times[i - 1] - times[i] < 4:
-            raise CannotExpress(
-                "control", RUNG, f"the window {start:g} to {end:g} splits steps of nearly the same noise"
-            )
+            raise CannotExpress("control", RUNG, f"the window {start:g} to {end:g} splits steps of nearly the same noise")
         return i / count if i in (0, count) else round(1 - (times[i - 1] + times[i]) / 2 / 999, 3)
 
     return percent(on[0]), percent(on[-1] + 1)

@@ -270,9 +270,7 @@ class _Reader:
             return {}
         return {"start": start, "end": end} if found == (numbers["start"], numbers["end"]) else {}
 
-    def text(
-        self, id: str | None, fields: dict[str, Any], side: str = "positive"
-    ) -> tuple[str, str | None, dict[str, str]]:
+    def text(self, id: str | None, fields: dict[str, Any], side: str = "positive") -> tuple[str, str | None, dict[str, str]]:
         """(text, the node that gives its text encoder, hints) behind a conditioning."""
         while id:
             self.seen.add(id)
@@ -369,11 +367,7 @@ class _Reader:
 
     def advanced(self, id: str, steps: int) -> None:
         whole = self.value(id, "start_at_step", 0) == 0 and self.value(id, "end_at_step", 10000) >= steps
-        if (
-            not whole
-            or self.value(id, "add_noise") != "enable"
-            or self.value(id, "return_with_leftover_noise") == "enable"
-        ):
+        if not whole or self.value(id, "add_noise") != "enable" or self.value(id, "return_with_leftover_noise") == "enable":
             self.misfit(id, "runs a part of the steps; a recipe runs them all")
 
     def custom(self, id: str, said: Mapping[str, str]) -> tuple[int, float, Any, Any, int]:

@@ -144,11 +144,16 @@ def scheduler(
     row = _row(sampler, spacing, config)
     if spacing in row.native:
         return _native(row, spacing, config, steps, shift, mu)
-    row = TABLE[row.follower] if row.follower else row
     schedule = trained(config, math.exp(mu) if mu is not None else shift)
+    return following(sampler, config, levels(sampler, spacing, schedule, steps), schedule)
+
+
+def following(sampler: str, config: Mapping[str, Any], found: torch.Tensor, schedule: Trained) -> Any:
+    """A scheduler that visits exactly these noise levels, descending to 0."""
+    row = TABLE[TABLE[sampler].follower or sampler]
     made = _joined(_class(row.cls))(**_training(row, config), **row.flags)
-    made.follow = row, levels(sampler, spacing, schedule, steps), schedule
-    made.set_timesteps(steps)
+    made.follow = row, found, schedule
+    made.set_timesteps(len(found) - 1)
     return made
 
 
