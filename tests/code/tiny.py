@@ -120,6 +120,15 @@ def flux(seed: int = 0, guidance: bool = True) -> FluxPipeline:
     ))  # fmt: skip
 
 
+def grey(size: int, value: int = 90) -> Any:
+    """A plain picture with a lighter corner."""
+    from PIL import Image
+
+    picture = Image.new("RGB", (size, size), (value, value, value + 40))
+    picture.paste((200, 30, 60), (0, 0, size // 2, size // 2))
+    return picture
+
+
 def quiet(pipeline: Any) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
