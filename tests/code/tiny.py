@@ -35,7 +35,7 @@ def words() -> Any:
     return CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
 
 
-def t5_words() -> Any:
+def t5_words(length: int = 16) -> Any:
     """A tokenizer in T5's shape that knows a few words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -44,7 +44,7 @@ def t5_words() -> Any:
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=16
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=length
     )
 
 
