@@ -21,7 +21,11 @@ GROUPS = {
 }  # fmt: skip
 OPEN = {True: "yes", False: "no", None: "not checked"}
 FIRST_YEAR, TOOLS_YEAR = 2013, 2021  # where the timeline begins; the year from which it counts tools
-ARROW = {"arrowstyle": "->", "color": "#777777", "linewidth": 0.8, "shrinkA": 16, "shrinkB": 16}
+# Bent a little, so that two arrows through one place stay apart.
+ARROW = {
+    "arrowstyle": "->", "color": "#777777", "linewidth": 0.8, "shrinkA": 16, "shrinkB": 16,
+    "connectionstyle": "arc3,rad=0.07",
+}  # fmt: skip
 
 # One listener over the controls: a row shows when every filter agrees; the count is read out by screen readers.
 _SCRIPT = """
@@ -119,8 +123,8 @@ def builds_on(map: ReadingMap, *goals: str, title: str = "") -> Shown:
     graph = map.graph().subgraph(entry.id for entry in chain)
     layers = [sorted(layer, key=lambda name: (-map[name].chapter, name)) for layer in nx.topological_generations(graph)]
     spots = {name: (x, (i + 0.5) / len(layer)) for x, layer in enumerate(layers) for i, name in enumerate(layer)}
-    rest = f"rest on {len(chain) - len(goals)} works in {len(layers)} layers"
-    title = f"{title or ', '.join(map[goal].label for goal in goals)} {rest}"
+    verb = "rests" if len(goals) == 1 else "rest"
+    title = f"{title or ', '.join(map[goal].label for goal in goals)} {verb} on {len(chain) - len(goals)} works"
     tallest = max(len(layer) for layer in layers)
     fig, ax = axes("", "", title, width=max(6.4, 1.75 * len(layers)), height=max(2.8, 0.62 * tallest + 0.8))
     for earlier, later in graph.edges:
