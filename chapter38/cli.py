@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from chapter38 import cli_call, cli_canvas
 from chapter38.errors import Chapter38Error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -128,9 +129,13 @@ def inspect(
     files = [path for path in paths if path.suffix.lower() in WEIGHTS]
     rows: list[dict[str, Any]] = []
     if files:
-        from chapter38.code.examine import examine
+        from chapter38.code.examine import describe, examine
 
-        rows += [examine(path, against).json() for path in files]
+        reports = [examine(path, against) for path in files]
+        if len(paths) == 1 and not json:
+            print("\n".join(describe(reports[0])))
+            return
+        rows += [report.json() for report in reports]
     if others := [path for path in paths if path not in files]:
         from chapter38.canvas import metadata
 
@@ -178,6 +183,28 @@ def doctor(
     for row in models:
         row["fits"] = {True: "yes", False: "no", None: "unknown"}[row["fits"]]
     _table(models, ("model", "fits", "needs_gib", "tier", "here", "licence"))
+    from chapter38.code.examine import shipped
+
+    for card in shipped():
+        _card({"adapter": card["name"], "measured": card["date"], **card["figures"]})
+
+
+@app.command()
+def batch(
+    recipes: Annotated[Path, typer.Argument(help="A file with one recipe a line, as JSON.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="A folder, or any fsspec address.")],
+    size: Annotated[int, typer.Option(min=1, help="Recipes that share a forward pass.")] = 16,
+    exact: Annotated[bool, typer.Option("--exact", help="One recipe a pass: its bytes depend on nothing else.")] = False,
+) -> None:
+    """Draw many recipes: pictures and one table of receipts; run it again after any interruption.
+
+    [bold]chapter38 batch recipes.jsonl -o out/[/bold]
+
+    [bold]accelerate launch -m chapter38.code.batch recipes.jsonl -o out/[/bold]   many GPUs, many machines
+    """
+    from chapter38.code.batch import main as run_batch
+
+    sys.exit(run_batch([str(recipes), "-o", output, "--size", str(size), *(["--exact"] if exact else [])]))
 
 
 comfyui = typer.Typer(no_args_is_help=True, help="A real ComfyUI: give it what it needs to draw postcards.")
@@ -328,6 +355,13 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     for row in rows:
         table.add_row(*("" if row.get(c) is None else escape(str(row[c])) for c in shown))
     Console(highlight=False, emoji=False).print(table)
+
+
+for command in (cli_canvas.export, cli_canvas.run, cli_canvas.check, cli_canvas.diff):
+    app.command()(command)
+app.add_typer(cli_call.price_app, name="price")
+app.command()(cli_call.advise)
+app.command()(cli_call.serve)
 
 
 if __name__ == "__main__":

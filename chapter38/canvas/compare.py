@@ -1,5 +1,6 @@
-"""What is wrong with a workflow, in words, with the way to the node."""
+"""What is wrong with a workflow, in words, with the way to the node; and what differs in meaning between two."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -11,6 +12,7 @@ from chapter38.canvas.export import outside
 from chapter38.canvas.flatten import fit
 from chapter38.canvas.graph import Graph, is_link
 from chapter38.errors import GraphError, nearest
+from chapter38.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,15 @@ def _circle(graph: Graph, api: dict[str, Any]) -> list[Problem]:
         ring = " → ".join(f"{id} ({way(graph, id)})" for id in error.args[1])
         return [Problem(str(error.args[1][0]), way(graph, str(error.args[1][0])), f"the links lead in a circle: {ring}")]
     return []
+
+
+def differences(a: Recipe, b: Recipe) -> list[tuple[str, Any, Any]]:
+    """What differs in meaning between two recipes: (field, in a, in b), as JSON values; pictures by their SHA-256."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return value["sha256"] if set(value) == {"sha256", "png"} else {key: plain(v) for key, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, list) else value
+
+    left, right = (plain(json.loads(recipe.json())) for recipe in (a, b))
+    return [(field, left[field], right[field]) for field in left if left[field] != right[field]]
