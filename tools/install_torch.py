@@ -1,7 +1,6 @@
 """Put a torch that suits this machine into the running environment: never CUDA packages where there is no GPU.
 
-    python -m tools.install_torch              what `make` does before anything else is installed
-    python -m tools.install_torch --or-cuda    a CUDA build will do where no CPU build can be had (throwaway folders)
+`make` runs it before anything else is installed: python -m tools.install_torch
 
 Where pip's own choice of torch brings no `nvidia-*` packages (macOS, Windows, or an index that serves CPU builds) pip
 installs it. Otherwise, on a machine without an NVIDIA GPU, uv is asked for its `cpu` build, since uv knows where
@@ -61,9 +60,7 @@ def main() -> None:
     pip("install", "--quiet", "uv")
     uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
     done = subprocess.run([*uv, "--torch-backend", "cpu", requirement], check=False)
-    if done.returncode != 0 and "--or-cuda" in sys.argv:
-        pip("install", "--quiet", requirement)
-    elif done.returncode != 0:
+    if done.returncode != 0:
         sys.exit(
             "torch's CPU build could not be fetched. Install it by hand as pytorch.org's 'Get started' page says for "
             f"pip and CPU, with {sys.executable} -m pip, then run make again."

@@ -1,8 +1,8 @@
 """The starred lessons run with the versions that Colab ships, and installing the wheel there replaces none of them.
 
 `pip-freeze.txt` is what a Colab runtime held on the day it names. Of it, what our dependencies reach is rebuilt in a
-Python 3.13 environment under build/colab (about 5 GB where torch has no CPU build for it), then the wheel goes in with
-its `notebooks` extra, as a lesson's first cell does it.
+Python 3.13 environment under build/colab, then the wheel goes in with its `notebooks` extra, as a lesson's first cell
+does it. Colab's own torch (2.11) has only a CUDA build of several GB: the pinned torch, as a CPU build, stands in for it.
 """
 
 import hashlib
@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from tools.install_torch import pinned
 from tools.notebooks import lessons
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 FREEZE = Path(__file__).with_name("pip-freeze.txt")
-TORCH = "torch==2.11.0"  # what Colab had beside the freeze, which leaves preinstalled torch out
+TORCH = pinned()  # stands in for Colab's 2.11
 RUNNER = ("ipykernel", "ipython", "jupytext", "nbclient", "nbformat", "pyyaml")
 STARRED = [entry["name"] for entry in json.loads((ROOT / "book/lessons.json").read_text("utf-8")) if "core" in entry["routes"]]
 HOW = (
@@ -97,7 +98,7 @@ def colab() -> Path:
     constraints = folder / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in there.items()) + TORCH, "utf-8")
     pinned = {**os.environ, "TORCH": TORCH, "PIP_CONSTRAINT": str(constraints), "UV_CONSTRAINT": str(constraints)}
-    run(python, "-m", "tools.install_torch", "--or-cuda", cwd=ROOT, env=pinned)
+    run(python, "-m", "tools.install_torch", cwd=ROOT, env=pinned)
     ours = sorted({*needed(), *RUNNER} & set(there))
     run(python, "-m", "pip", "install", "-q", "--no-compile", TORCH, *ours, env=pinned)
     (folder / "ready").touch()
