@@ -1,6 +1,6 @@
 """Chapter 38: one Recipe climbs a three-rung ladder (Code, Canvas, Call) and leaves every rung as the same Picture."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from chapter38.lazy import lazy
 
@@ -19,8 +19,10 @@ __getattr__ = lazy(__name__, {
 })  # fmt: skip
 
 
-def draw(recipe: "Recipe", rung: Literal["code", "canvas", "call"] = "code") -> "Picture":
+def draw(recipe: "Recipe", rung: Literal["code", "canvas", "call"] = "code", **options: Any) -> "Picture":
     """Draw a recipe on one rung of the ladder: the same recipe gives the same picture on each.
+
+    The picture also carries the recipe as a ComfyUI workflow. `options` go to that rung's own `draw`.
 
     >>> draw(Recipe(prompt="a red boat")).save("boat.png")  # doctest: +SKIP
     """
@@ -32,4 +34,4 @@ def draw(recipe: "Recipe", rung: Literal["code", "canvas", "call"] = "code") -> 
         raise RecipeError(f"unknown rung {rung!r}; {nearest(rung, ('code', 'canvas', 'call'))}")
     from chapter38.canvas.metadata import with_workflow
 
-    return with_workflow(import_module(f"chapter38.{rung}").draw(recipe))
+    return with_workflow(import_module(f"chapter38.{rung}").draw(recipe, **options))

@@ -132,5 +132,6 @@ def test_a_cold_process_draws(tmp_path):
 
 
 def test_the_package_and_its_light_commands_import_no_torch():
-    code = "import sys, chapter38, chapter38.cli, chapter38.code.doctor, chapter38.canvas.metadata; assert 'torch' not in sys.modules"
+    rooms = "chapter38, chapter38.cli, chapter38.code.doctor, chapter38.canvas.metadata"
+    code = f"import sys, {rooms}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

@@ -195,7 +195,12 @@ def twin(sampler: str, spacing: str, steps: int, train_steps: int = 1000) -> Twi
 
 def scale(solver: Any) -> str:
     """In which scale a scheduler of this table carries its sample: "noise", "unit" or "flow"."""
-    names = {c.__name__ for c in type(solver).__mro__}
+    return _scale_of(type(solver))
+
+
+@cache
+def _scale_of(cls: type) -> str:
+    names = {c.__name__ for c in cls.__mro__}
     return next((row.scale for row in TABLE.values() if row.cls in names), "unit")
 
 

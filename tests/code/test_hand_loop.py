@@ -136,7 +136,7 @@ def test_steps_tell_what_happened(parts):
     steps = list(denoise(parts, BASE))
     assert [s.index for s in steps] == [0, 1, 2]
     assert steps[0].sigma > steps[1].sigma > steps[2].sigma > 0
-    assert torch.equal(steps[-1].x0, steps[-1].latent)  # DDIM's last step goes to the predicted x0
+    assert torch.allclose(steps[-1].x0, steps[-1].latent, rtol=1e-4, atol=1e-4)  # DDIM's last step goes to x0
     for step in steps:
         assert step.with_prompt.shape == step.without_prompt.shape == step.x0.shape == (1, 4, 8, 8)
         assert step.guidance == 7.5 and step.seconds > 0

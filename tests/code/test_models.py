@@ -69,7 +69,7 @@ def test_a_seal_is_checked(folder):
     with pytest.raises(ModelError, match=r"unet/diffusion_pytorch_model.safetensors: SHA-256 is \w{12}…, expected"):
         models.load(str(folder))
     weights.unlink()
-    with pytest.raises(ModelError, match="unet/diffusion_pytorch_model.safetensors is missing"):
+    with pytest.raises(ModelError, match=r"unet/diffusion_pytorch_model\.safetensors is missing"):
         models.load(str(folder))
 
 
