@@ -83,6 +83,7 @@ def loop(
 
     Of `recipe` it takes guidance, strength and the picture's size; `seeds` are those of the step noise.
     """
+    solver.timesteps = solver.timesteps.to(parts.device)
     times, latent = begun.lay(solver, recipe.strength)
     options = _step_options(solver, [torch.Generator().manual_seed((seed + 1) % 2**64) for seed in seeds])
     scaled = getattr(solver, "scale_model_input", lambda sample, t: sample)

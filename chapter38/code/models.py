@@ -42,6 +42,7 @@ def load(
     from chapter38.code.parts import Parts
 
     device = torch.device(device or memory.device())
+    _known_to_diffusers(name)
     dtype = dtype or (torch.float32 if device.type == "cpu" else _dtype(name))
     folder, revision = _fetched(name)
     weights = {file: digest for file, digest in checksums(folder).items() if "/" in file}
@@ -127,6 +128,15 @@ def bundled(name: str) -> Path | None:
 def _safely(dtype: Any) -> dict[str, Any]:
     """`torch_dtype` is the spelling that every Diffusers since 0.39 obeys; safetensors only; no remote code."""
     return {"torch_dtype": dtype, "use_safetensors": True}
+
+
+def _known_to_diffusers(name: str) -> None:
+    """Raise before any download where this release of Diffusers lacks the model's pipeline."""
+    import diffusers
+
+    kind = registry().get(name, {}).get("pipeline")
+    if kind and not hasattr(diffusers, kind):
+        raise ModelError(f"{name}: diffusers {diffusers.__version__} has no {kind}; run: pip install -U diffusers")
 
 
 def _fetched(name: str) -> tuple[Path, str | None]:

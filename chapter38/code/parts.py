@@ -60,7 +60,8 @@ class Parts:
 
     @property
     def device(self) -> torch.device:
-        return next(self.denoiser.parameters()).device
+        """Where the work is done; with offloading, not where the weights rest."""
+        return self.pipeline._execution_device  # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -76,6 +77,12 @@ class Parts:
         """A fresh pipeline of the same class around the same components: `Parts(p).put_together()` draws as p does."""
         return type(self.pipeline)(**self.pipeline.components)
 
+    def _vae_that_holds_out(self) -> Any:
+        """The VAE, in float32 where its config says that float16 overflows."""
+        if self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast"):
+            self.vae.float()
+        return self.vae
+
     @torch.no_grad()
     def encode(self, recipes: list[Recipe]) -> Conditioning:
         """The prompts of a batch as the denoiser wants them; negatives first where guidance asks for them."""
@@ -84,14 +91,14 @@ class Parts:
     @torch.no_grad()
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] -> latents (B, C, H/8, W/8): the posterior's mode, as ComfyUI takes it."""
-        config = self.vae.config
+        config = self._vae_that_holds_out().config
         mode = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist.mode()
         return ((mode - (getattr(config, "shift_factor", None) or 0)) * config.scaling_factor).to(self.dtype)
 
     @torch.no_grad()
     def to_pixels(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (B, C, H/8, W/8) -> pixels (B, 3, H, W), nominally in [-1, 1]."""
-        config = self.vae.config
+        config = self._vae_that_holds_out().config
         scaled = latents.to(self.vae.dtype) / config.scaling_factor
         shift = getattr(config, "shift_factor", None)
         return self.vae.decode(scaled + shift if shift else scaled, return_dict=False)[0]  # type: ignore[no-any-return]
