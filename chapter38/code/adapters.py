@@ -93,9 +93,7 @@ def save(parts: Parts, name: str, folder: "os.PathLike[str] | str", *, half: boo
                 down, up = (Tensor(spelled, tuple(t.shape), t.contiguous().numpy().tobytes()) for t in raw)
                 lora[component, path.removeprefix("text_model.")] = Low(down, up, float(module.lora_alpha[name]))
     if not lora:
-        raise AdapterError(
-            f"no adapter called {name!r} is attached; {nearest(name, sorted(_present(parts)) or ['(none)'])}"
-        )
+        raise AdapterError(f"no adapter called {name!r} is attached; {nearest(name, sorted(_present(parts)) or ['(none)'])}")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return lorafile.save(lora, Path(folder) / FILE, "peft", base_of(parts))
 
@@ -120,7 +118,7 @@ def find(name: str, model: str = "postcards") -> Path:
     for path in (_shelf(model) / name / FILE, Path(name) / FILE, Path(name)):
         if path.is_file():
             return path
-    if name.count("/") in (1, 2) and not name.startswith((".", "/")) and not Path(name).suffix == ".json":
+    if name.count("/") in (1, 2) and not name.startswith((".", "/")) and Path(name).suffix != ".json":
         return _download(*name.split("/", 2))
     shipped = nearest(name, available(model)) if available(model) else f"none ship with {model};"
     raise AdapterError(f"unknown LoRA {name!r}; {shipped} a file, a folder or a Hub id works too")
@@ -133,9 +131,7 @@ def base_of(parts: Parts) -> Base:
             f"{parts.name}: LoRAs are handled for U-Nets; this model's denoiser is a {type(parts.denoiser).__name__}"
         )
     configs = {name: _component(parts, name).config for name in _components(parts)}
-    return Base.of(
-        parts.name, {name: config if name == "unet" else config.to_dict() for name, config in configs.items()}
-    )
+    return Base.of(parts.name, {name: config if name == "unet" else config.to_dict() for name, config in configs.items()})
 
 
 def files(parts: Parts) -> dict[str, str]:
@@ -161,11 +157,7 @@ def _weighed(parts: Parts, adapters: Iterable[Adapter | str | tuple[str, float]]
     wanted: dict[str, float] = {}
     for entry in adapters:
         name, weight = (
-            (entry.name, entry.weight)
-            if isinstance(entry, Adapter)
-            else (entry, 1.0)
-            if isinstance(entry, str)
-            else entry
+            (entry.name, entry.weight) if isinstance(entry, Adapter) else (entry, 1.0) if isinstance(entry, str) else entry
         )
         if name not in _present(parts) or name in _PATHS:
             path = find(name, parts.name)
@@ -188,9 +180,7 @@ def _inject(parts: Parts, name: str, lora: Lora) -> None:
                 tensors |= {f"{real}.lora_A.weight": _torch(low.down), f"{real}.lora_B.weight": _torch(low.up)}
         targets = [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")]
         config = LoraConfig(**lorafile.peft_config(lora, component) | {"target_modules": targets})
-        with warnings.catch_warnings(
-            action="ignore", category=UserWarning
-        ):  # "already found a peft_config": a second LoRA
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # "already found a peft_config": a second LoRA
             inject_adapter_in_model(config, model, adapter_name=name, state_dict=tensors)
         set_peft_model_state_dict(model, tensors, name)
         if component == "unet":
@@ -245,11 +235,7 @@ def _component(parts: Parts, name: str) -> Any:
 
 def _real(parts: Parts, component: str, module: str) -> str:
     """The module's name in the loaded model: older Transformers keep CLIP's layers one level down."""
-    return (
-        f"text_model.{module}"
-        if component != "unet" and hasattr(_component(parts, component), "text_model")
-        else module
-    )
+    return f"text_model.{module}" if component != "unet" and hasattr(_component(parts, component), "text_model") else module
 
 
 def _of(model: Any) -> Iterator[Any]:
@@ -264,9 +250,7 @@ def _layers(parts: Parts) -> Iterator[Any]:
 
 def _present(parts: Parts) -> set[str]:
     """Names of the adapters that the parts carry, active or not."""
-    return {
-        name for component in _components(parts) for name in getattr(_component(parts, component), "peft_config", {})
-    }
+    return {name for component in _components(parts) for name in getattr(_component(parts, component), "peft_config", {})}
 
 
 def _shelf(model: str) -> Path:

@@ -68,9 +68,7 @@ class Place:
 
     @property
     def local(self) -> bool:
-        return "file" in (
-            self.system.protocol if isinstance(self.system.protocol, (tuple, list)) else [self.system.protocol]
-        )
+        return "file" in (self.system.protocol if isinstance(self.system.protocol, (tuple, list)) else [self.system.protocol])
 
     def write(self, name: str, data: bytes) -> None:
         """All of it or nothing: renamed into place in a folder, put as one object elsewhere."""
@@ -105,9 +103,7 @@ def read(text: str) -> list[Line]:
                 recipe = Recipe.from_json(line)
                 lines.append(Line(number, recipe.key, recipe))
             except RecipeError as error:
-                lines.append(
-                    Line(number, hashlib.sha256(line.encode("utf-8", "replace")).hexdigest(), None, str(error))
-                )
+                lines.append(Line(number, hashlib.sha256(line.encode("utf-8", "replace")).hexdigest(), None, str(error)))
     return lines
 
 
@@ -122,9 +118,7 @@ def passes(recipes: Iterable[Recipe], size: int) -> list[list[Recipe]]:
     return [group[i : i + size] for group in ordered for i in range(0, len(group), size)]
 
 
-def run(
-    lines: Sequence[Line], out: str, *, size: int = 16, exact: bool = False, rank: int = 0, ranks: int = 1
-) -> Iterator[Row]:
+def run(lines: Sequence[Line], out: str, *, size: int = 16, exact: bool = False, rank: int = 0, ranks: int = 1) -> Iterator[Row]:
     """Draw what has no receipt in `out` yet, yielding a row for every key: kept ones first, then as they are drawn.
 
     size: how many recipes share a forward pass; a recipe's pixels may then differ from its lone drawing by 1/255.

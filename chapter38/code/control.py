@@ -34,9 +34,7 @@ def hook(parts: Parts, recipe: Recipe) -> Speak:
     A control speaks at step i of n where start <= i / n and (i + 1) / n <= end, as in Diffusers' pipelines. Several are
     summed in order. At strength 0 it is not run at all.
     """
-    speakers = [
-        (control, net(parts, control.kind), _hint(control, recipe)) for control in recipe.control if control.strength
-    ]
+    speakers = [(control, net(parts, control.kind), _hint(control, recipe)) for control in recipe.control if control.strength]
 
     def speak(index: int, steps: int, x: torch.Tensor, t: torch.Tensor, told: Any) -> dict[str, Any]:
         total: tuple[list[torch.Tensor], torch.Tensor] | None = None
@@ -101,9 +99,7 @@ def _where(parts: Parts, kind: str) -> str:
 
 
 def _fitting(parts: Parts, kind: str, network: Any) -> Any:
-    theirs, ours = (
-        {key: _plain(config.get(key)) for key in _SHAPE} for config in (network.config, parts.denoiser.config)
-    )
+    theirs, ours = ({key: _plain(config.get(key)) for key in _SHAPE} for config in (network.config, parts.denoiser.config))
     if theirs != ours:
         raise AdapterError(f"{kind}: made for another base: it has {theirs}, {parts.name} has {ours}")
     return network

@@ -9,12 +9,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from chapter38.code import lorafile, shapes
 from chapter38.code.lorafile import KINDS, METADATA_KEY, SUFFIXES, split
 from chapter38.code.weightfile import Header, Slot, read_header
+from chapter38.recipe import models
 
+MAX_CARD = 2**20
 MAX_ALPHAS = 20_000  # scalars read beside the header
 Parts = dict[str, dict[str, str]]  # stem -> part -> key
 
@@ -36,8 +39,9 @@ FILES: tuple[tuple[str, str], ...] = (
     (r"^encoder\.block\.", "T5 text encoder"),
     (r"^blk\.", "language model"),
 )
-# Names that give a LoRA's base away where it is no U-Net.
+# Names that give a LoRA's base away where it is no U-Net of a known shape.
 TRANSFORMERS: tuple[tuple[str, str], ...] = (
+    (r"(down|up|input|output|mid|middle)[._]blocks?[._]", "a U-Net of a shape that is not known here"),
     (r"single_transformer_blocks|double_blocks|single_blocks", "FLUX.1 or another of its shape"),
     (
         r"joint_blocks|transformer_blocks[._]\d+[._]attn[._]add_[qkv]_proj(?!.*img_mlp)",
@@ -76,6 +80,7 @@ class Report:
     metadata: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     will_not_load: dict[str, Loss] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -93,7 +98,25 @@ def examine(path: "os.PathLike[str] | str", model: str | None = None) -> Report:
         stem, suffix = split(key)
         found.setdefault(stem, {})[SUFFIXES[suffix][0] if suffix else "whole"] = key
     adapters = {stem: parts for stem, parts in found.items() if set(parts) - {"whole", "alpha"}}
-    return _adapter(header, found, model) if adapters and header.kind == "safetensors" else _weights(header)
+    report = _adapter(header, found, model) if adapters and header.kind == "safetensors" else _weights(header)
+    report.figures = card(header.path.parent).get("figures", {})
+    return report
+
+
+def card(folder: Path) -> dict[str, Any]:
+    """The card that stands beside shipped weights (title, date, figures, …), or {} where there is none."""
+    try:
+        found = json.loads((folder / "card.json").read_bytes()[:MAX_CARD])
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def shipped(model: str = "postcards") -> list[dict[str, Any]]:
+    """The cards of the adapters that ship with a model: LoRAs and ControlNets."""
+    shelf = Path(__file__).parent.parent / models().get(model, {}).get("folder", "nowhere")
+    cards = sorted([*shelf.glob("loras/*/card.json"), *shelf.glob("controlnet-*/card.json")])
+    return [{"name": path.parent.name, **card(path.parent)} for path in cards]
 
 
 def _weights(header: Header) -> Report:
@@ -140,9 +163,7 @@ def _report(header: Header, kind: str, spelling: str | None) -> Report:
     report.metadata = {key: value[:500] for key, value in header.metadata.items() if key != METADATA_KEY}
     if any(name.startswith("F8") for name in precisions):
         scaled = any(key.endswith((".scale_weight", ".weight_scale")) or key == "scaled_fp8" for key in header.tensors)
-        report.notes.append(
-            "fp8, with scales beside the weights" if scaled else "fp8 without scales: cast before it is used"
-        )
+        report.notes.append("fp8, with scales beside the weights" if scaled else "fp8 without scales: cast before it is used")
     return report
 
 
@@ -238,9 +259,7 @@ def _flat_name(stem: str, module: shapes.Module, original: bool) -> bool:
     """Diffusers guesses dots from underscores, and the original block names only where the pipeline hands it the config."""
     if module.component != "unet":
         return True
-    if module.name.startswith("add_embedding") or (
-        not original and re.search(r"(input|output)_blocks|middle_block", stem)
-    ):
+    if module.name.startswith("add_embedding") or (not original and re.search(r"(input|output)_blocks|middle_block", stem)):
         return module.name == "conv_in"
     return True
 
@@ -254,7 +273,9 @@ def comfyui(header: Header, found: Parts, base: shapes.Base) -> Loss:
             return not stem.startswith("base_model.") and (stem != plain or ".to_" not in plain)
         return "text_model" in stem
 
-    return _losses(header, found, base, reads, {".lora_magnitude_vector", ".lora_magnitude_vector.weight"}, "skips with an error in its log")
+    return _losses(
+        header, found, base, reads, {".lora_magnitude_vector", ".lora_magnitude_vector.weight"}, "skips with an error in its log"
+    )
 
 
 def _losses(
@@ -281,9 +302,7 @@ def _losses(
             lose("not read: magnitudes of DoRA", [key for key in keys if split(key)[1] in unknown])
     count = sum(map(len, lost.values()))
     total = len(header.tensors)
-    return Loss(
-        "loads all of it" if not count else f"leaves out {'all' if count == total else count} of {total} keys", lost
-    )
+    return Loss("loads all of it" if not count else f"leaves out {'all' if count == total else count} of {total} keys", lost)
 
 
 def _place(stem: str) -> str:
@@ -312,13 +331,12 @@ def describe(report: Report) -> list[str]:
     """The report as lines for a person."""
     made = [report.kind + (f", spelled as {report.spelling}" if report.spelling else "")]
     made += [f"made for {report.base}" if report.base else "its base cannot be told from its names and shapes"]
-    made += [
-        f"{report.tensors} tensors, {report.parameters:,} parameters, {_tally(report.precisions)}, {report.bytes:,} bytes"
-    ]
+    made += [f"{report.tensors} tensors, {report.parameters:,} parameters, {_tally(report.precisions)}, {report.bytes:,} bytes"]
     made += [f"rank {_tally(report.ranks)}; alpha {_tally(report.alphas) or 'not stored'}"] if report.ranks else []
     made += [f"changes {_tally(report.trains)}"] if report.trains else []
     made += [f"note: {note}" for note in report.notes]
     for program, loss in report.will_not_load.items():
         made.append(f"{program} with {report.against}: {loss.verdict}")
         made += [f"    {len(keys)} keys: {why}; such as {keys[0][:100]}" for why, keys in loss.keys.items()]
+    made += [f"measured: {what}: {value}" for what, value in report.figures.items()]
     return made + [f"metadata {key}: {value[:100]}" for key, value in report.metadata.items()]

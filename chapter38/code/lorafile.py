@@ -36,7 +36,8 @@ SUFFIXES = {  # ending of a key -> (what it holds, who writes it so)
     )},
 }  # fmt: skip
 KINDS = {  # what a part gives away, beyond a plain LoRA
-    "dora": "DoRA", "mid": "LoCon with a Tucker core", "hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "lokr_w2": "LoKr",
+    "dora": "DoRA", "mid": "LoCon with a Tucker core", "hada_w1_a": "LoHa",
+    "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "lokr_w2": "LoKr",
 }  # fmt: skip
 SPELLINGS = ("peft", "kohya", "comfyui")
 _TEXT = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
@@ -130,9 +131,7 @@ def save(lora: Lora, path: "os.PathLike[str] | str", spelling: str, base: Base) 
         else:
             tensors |= {f"{stem}.lora_down.weight": low.down, f"{stem}.lora_up.weight": low.up}
             tensors[f"{stem}.alpha"] = Tensor.of(np.array(low.alpha))
-    metadata = {"format": "pt"} | (
-        {METADATA_KEY: json.dumps(_config(lora), sort_keys=True)} if spelling == "peft" else {}
-    )
+    metadata = {"format": "pt"} | ({METADATA_KEY: json.dumps(_config(lora), sort_keys=True)} if spelling == "peft" else {})
     return write(path, tensors, metadata)
 
 
@@ -197,9 +196,7 @@ def _alpha(config: dict[str, Any], module: Module, rank: int) -> float:
 def scalar(header: Header, key: str) -> float:
     """The one number that a tensor such as an alpha holds. Raises AdapterError where it holds more, or fewer."""
     if math.prod(header.tensors[key].shape) != 1:
-        raise AdapterError(
-            f"{header.path.name}: {key[:90]} should hold one number; its shape is {header.tensors[key].shape}"
-        )
+        raise AdapterError(f"{header.path.name}: {key[:90]} should hold one number; its shape is {header.tensors[key].shape}")
     return float(header.read(key).numpy().reshape(())[()])
 
 
@@ -208,9 +205,7 @@ def _refuse(
 ) -> None:  # fmt: skip
     """Everything that can be told without reading a tensor."""
     if header.kind != "safetensors" or not found:
-        raise AdapterError(
-            f"{where}: expected a LoRA in a safetensors file, found {header.kind} with {len(found)} modules"
-        )
+        raise AdapterError(f"{where}: expected a LoRA in a safetensors file, found {header.kind} with {len(found)} modules")
     for stem, keys in found.items():
         if odd := [part for part in keys if part in KINDS]:
             raise AdapterError(
@@ -223,19 +218,16 @@ def _refuse(
         _fits(where, stem, header.tensors[keys["down"]].shape, header.tensors[keys["up"]].shape, table, base)
 
 
-def _fits(
-    where: str, stem: str, down: tuple[int, ...], up: tuple[int, ...], table: dict[str, Module], base: Base
-) -> None:
+def _fits(where: str, stem: str, down: tuple[int, ...], up: tuple[int, ...], table: dict[str, Module], base: Base) -> None:
     if stem not in table:
-        raise AdapterError(
-            f"{where}: {stem[:90]} is no module of {base.name}; `chapter38 inspect` says what it was made for"
-        )
+        raise AdapterError(f"{where}: {stem[:90]} is no module of {base.name}; `chapter38 inspect` says what it was made for")
     if len(down) not in (2, 4) or len(down) != len(up) or 0 in down or 0 in up or up[1] != down[0]:
         raise AdapterError(f"{where}: {stem[:90]}: A {down} and B {up} do not multiply, or the rank is zero")
     made = (up[0], *down[1:])
     if made != table[stem].shape:
         raise AdapterError(
-            f"{where}: made for another base: {stem[:90]} changes a weight of shape {made}, in {base.name} it has {table[stem].shape}"
+            f"{where}: made for another base: {stem[:90]} changes a weight of shape {made}, "
+            f"in {base.name} it has {table[stem].shape}"
         )
 
 

@@ -69,9 +69,7 @@ def base(name: str) -> Base:
     if (folder / "unet" / "config.json").is_file():
         return _folder(name, folder)
     if name not in KNOWN:
-        raise AdapterError(
-            f"the modules of {name!r} are not known; {nearest(name, [*bases()])}, or a folder in Diffusers layout"
-        )
+        raise AdapterError(f"the modules of {name!r} are not known; {nearest(name, [*bases()])}, or a folder in Diffusers layout")
     return Base.of(name, KNOWN[name])
 
 

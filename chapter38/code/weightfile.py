@@ -51,9 +51,7 @@ class Tensor:
         if self.dtype == "BF16":
             return (np.frombuffer(self.data, "<u2").astype("<u4") << 16).view("<f4").reshape(self.shape)
         if self.dtype not in _NUMPY:
-            raise AdapterError(
-                f"values of {self.dtype} cannot be read without torch; expected one of BF16, {', '.join(_NUMPY)}"
-            )
+            raise AdapterError(f"values of {self.dtype} cannot be read without torch; expected one of BF16, {', '.join(_NUMPY)}")
         values = np.frombuffer(self.data, _NUMPY[self.dtype]).reshape(self.shape)
         return values.astype(np.float32) if self.dtype == "F16" else values
 
@@ -119,7 +117,7 @@ def write(path: "os.PathLike[str] | str", tensors: dict[str, Tensor], metadata: 
     with beside.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         file.writelines(tensor.data for _, tensor in sorted(tensors.items()))
-    os.replace(beside, path)
+    beside.replace(path)
     return path
 
 

@@ -95,6 +95,24 @@ def make_folder(
     assemble.install(folder, target)
 
 
+@app.command("lora")
+def make_loras(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all of them if none is named.")] = None, threads: Threads = 1
+) -> None:
+    """The LoRAs that ship, on the weights that ship (about five minutes each on one core)."""
+    torch.set_num_threads(threads)
+    adapters.make_loras(names)
+
+
+@app.command("controlnet")
+def make_controlnet(
+    runs: Runs = Path("runs"), start: Start = None, steps: int = 3_000, scenes: int = 6_000, threads: Threads = 1
+) -> None:
+    """The edges ControlNet, on the weights that ship (about an hour on one core)."""
+    torch.set_num_threads(threads)
+    adapters.make_controlnet(runs, steps, scenes, start)
+
+
 @app.command("all")
 def make_all(runs: Runs = Path("runs"), threads: Threads = 1) -> None:
     """Everything from nothing, in order."""

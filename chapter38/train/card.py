@@ -20,7 +20,7 @@ def base_sha256(weights: Path) -> str:
 
 
 def write_card(folder: Path, title: str, says: str, made: dict[str, Any], figures: dict[str, str]) -> None:
-    """`says`: what it is and what it is not, in sentences; `made`: how; `figures`: what was measured -> the result with its interval."""
+    """`says`: what it is and is not, in sentences; `made`: how; `figures`: what was measured -> result with its interval."""
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
     base = folder if (folder / "unet").is_dir() else WEIGHTS
     card = {

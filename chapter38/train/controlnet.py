@@ -79,9 +79,7 @@ def measure(parts: Parts, net: nn.Module, count: int = 64, seed: int = 4_000_000
             )
             for i, (s, h) in enumerate(zip(scenes, hints, strict=True))
         ]
-        pictures = [
-            picture.image for i in range(0, count, 16) for picture in draw_many(recipes[i : i + 16], parts=parts)
-        ]
+        pictures = [picture.image for i in range(0, count, 16) for picture in draw_many(recipes[i : i + 16], parts=parts)]
         scores = np.array([edge_agreement(p, h) for p, h in zip(pictures, hints, strict=True)])
         found[f"edge agreement (F1, 2 px) at strength {strength:g}, {count} scenes"] = str(bootstrap(scores))
     return found

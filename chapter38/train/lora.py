@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def windmills(rng: random.Random, count: int) -> list[Scene]:
 def white_rockets(rng: random.Random, count: int) -> list[Scene]:
     """Two thirds the pair, one third white things and rockets of other colours, so that neither word forgets the rest."""
     scenes = any_scenes(rng, count)
-    pair = dict(object="rocket", colour="white")
+    pair = {"object": "rocket", "colour": "white"}
     one = lambda i: {} if i % 6 == 0 else {"object": "rocket"} if i % 6 == 3 else pair  # noqa: E731
     return [scene.but(**one(i)) if i % 6 else scene for i, scene in enumerate(scenes)]
 
@@ -65,10 +66,8 @@ def to_inks(images: Sequence[Image.Image], style: str) -> np.ndarray:
     """(N,) the mean distance, in levels of 255, of a picture's pixels from the line through the style's inks: 0 is pure style."""
     inks = np.array(STYLES[style], float)
     steps = np.linspace(0, 1, 9)[:, None]
-    line = np.concatenate([a * (1 - steps) + b * steps for a, b in zip(inks, inks[1:], strict=False)])
-    flat = [
-        np.asarray(i.convert("RGB").resize((64, 64), Image.Resampling.BOX), float).reshape(-1, 1, 3) for i in images
-    ]
+    line = np.concatenate([a * (1 - steps) + b * steps for a, b in pairwise(inks)])
+    flat = [np.asarray(i.convert("RGB").resize((64, 64), Image.Resampling.BOX), float).reshape(-1, 1, 3) for i in images]
     return np.array([np.sqrt(((f - line) ** 2).sum(-1)).min(1).mean() for f in flat])
 
 

@@ -42,8 +42,4 @@ def lora_file(folder: Path, on: Base, seed: int = 0, spelling: str = "peft", **o
 
 def latents(of: Parts, *loras: tuple[str, float], recipe: Recipe = RECIPE) -> torch.Tensor:
     """(1, 4, 8, 8): the last latents of a recipe with these LoRAs."""
-    step = None
-    for step in walk(of, [recipe.but(adapters=loras)]):
-        pass
-    assert step is not None
-    return step.latent
+    return list(walk(of, [recipe.but(adapters=loras)]))[-1].latent

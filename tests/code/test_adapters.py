@@ -6,7 +6,7 @@ import adapting
 import pytest
 import tiny
 import torch
-from adapting import lora_file, latents
+from adapting import latents, lora_file
 
 from chapter38.code import adapters, lorafile
 from chapter38.code.parts import Parts
@@ -91,11 +91,11 @@ def test_order_does_not_matter_beyond_rounding_and_the_same_twice_counts_twice(p
 
 
 @pytest.mark.parametrize("spelling", lorafile.SPELLINGS)
-def test_every_spelling_draws_what_diffusers_draws_from_its_own(spelling: str, parts: Parts, tmp_path: Path) -> None:
+def test_every_spelling_draws_what_diffusers_draws_from_its_own_to_rounding(spelling: str, parts: Parts, tmp_path: Path) -> None:
     base = adapting.base(parts)
     ours = latents(parts, (lora_file(tmp_path, base, 0, spelling, ranks=(1, 2)), 0.8))
     parts.pipeline.load_lora_weights(lora_file(tmp_path, base, 0, "peft", ranks=(1, 2)), adapter_name="theirs")
-    assert torch.equal(ours, latents(parts, ("theirs", 0.8)))
+    assert (ours - latents(parts, ("theirs", 0.8))).abs().max() < ROUNDING
 
 
 def test_what_is_saved_loads_again_here_and_in_diffusers(parts: Parts, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from chapter38.code.batch import passes, read, run, table
 from chapter38.picture import Picture
 from chapter38.recipe import Recipe
 
+SAME = {"sampler": "ddim", "spacing": "trailing", "guidance": 4}
 ONE_LSB = 1  # of 255: how far a picture may move with its batch-mates
 
 
@@ -31,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def recipes(model: str, count: int = 5, **changes: object) -> list[Recipe]:
     words = ("a red boat", "a blue cat", "the sea")
     return [
-        Recipe(prompt=words[i % 3], seed=i, model=model, steps=2, width=64, height=64, sampler="ddim", spacing="trailing", guidance=4, **changes)
+        Recipe(prompt=words[i % 3], seed=i, model=model, steps=2, width=64, height=64, **SAME, **changes)
         for i in range(count)
     ]  # fmt: skip
 
@@ -129,7 +130,10 @@ def test_results_are_independent_of_batch_mates(model: str, tmp_path: Path) -> N
 def test_every_process_draws_its_share_and_with_exact_the_same_bytes(model: str, tmp_path: Path) -> None:
     lines = read(jsonl(recipes(model, 5)))
     list(run(lines, str(tmp_path / "one"), exact=True))
-    shares = [[row.key for row in run(lines, str(tmp_path / "three"), exact=True, rank=r, ranks=3) if row.status == "drawn"] for r in range(3)]
+    shares = [
+        [row.key for row in run(lines, str(tmp_path / "three"), exact=True, rank=r, ranks=3) if row.status == "drawn"]
+        for r in range(3)
+    ]
     assert sorted(map(len, shares)) == [1, 1, 3] or sorted(map(len, shares)) == [1, 2, 2] or sum(map(len, shares)) == 5
     assert pixels(tmp_path / "one") == pixels(tmp_path / "three")
 
@@ -167,7 +171,9 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_delivered_twice(model:
     rows = list(run(lines, str(out), size=2))
     assert {row.key for row in rows if row.status == "kept"} == set(done)
     assert len(rows) == len({row.key for row in rows}) == 8
-    assert all((out / name).stat().st_mtime_ns == when and (out / name).read_bytes() == data for name, (when, data) in whole.items())
+    assert all(
+        (out / name).stat().st_mtime_ns == when and (out / name).read_bytes() == data for name, (when, data) in whole.items()
+    )
     assert len(pixels(out)) == 8 and all(Picture.open(path).recipe for path in out.glob("*.png"))
 
 
@@ -193,5 +199,3 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "bad.jsonl").write_text("{}\n")
     assert batch.main([str(tmp_path / "bad.jsonl"), "-o", str(tmp_path / "out")]) == 1
     assert "0 of 1 recipes drawn, 1 failed" in capsys.readouterr().out
-
-

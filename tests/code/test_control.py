@@ -138,7 +138,9 @@ def test_one_for_another_base_is_refused(parts: Parts, tmp_path: Any) -> None:
     with pytest.raises(AdapterError, match=r"another base.*48.*32"):
         drawn(parts, Control(kind=str(tmp_path / "other"), image=HINT))
     parts.controls["a"].save_pretrained(tmp_path / "mine")
-    assert torch.equal(drawn(parts, Control(kind=str(tmp_path / "mine"), image=HINT)), drawn(parts, Control(kind="a", image=HINT)))
+    assert torch.equal(
+        drawn(parts, Control(kind=str(tmp_path / "mine"), image=HINT)), drawn(parts, Control(kind="a", image=HINT))
+    )
 
 
 def test_an_unknown_kind_is_refused(parts: Parts) -> None:

@@ -28,8 +28,9 @@ def test_the_modules_of_known_bases_are_those_of_the_real_classes() -> None:
         "sd15": {"cross_attention_dim": 768, "attention_head_dim": 8},
         "sd21": {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True},
         "sdxl": {
-            "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20), "use_linear_projection": True, "up_block_types": attended,
-            "block_out_channels": (320, 640, 1280), "transformer_layers_per_block": (1, 2, 10), "addition_embed_type": "text_time",
+            "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20), "use_linear_projection": True,
+            "block_out_channels": (320, 640, 1280), "transformer_layers_per_block": (1, 2, 10),
+            "addition_embed_type": "text_time", "up_block_types": attended,
             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), "addition_time_embed_dim": 256,
             "projection_class_embeddings_input_dim": 2816,
         },
@@ -68,7 +69,12 @@ def test_there_and_back_without_loss(tmp_path_factory: pytest.TempPathFactory, s
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
 def test_a_and_b_keep_their_bytes_in_any_precision(tmp_path: Path, dtype: str) -> None:
     place, module = next(iter(POSTCARDS.modules.items()))
-    raw = lambda *shape: Tensor(dtype, shape, bytes(np.random.default_rng(1).integers(0, 60, int(np.prod(shape)) * (4 if dtype == "F32" else 2), np.uint8)))  # noqa: E501, E731
+    width = 4 if dtype == "F32" else 2
+
+    def raw(*shape: int) -> Tensor:
+        values = np.random.default_rng(1).integers(0, 60, int(np.prod(shape)) * width, np.uint8)
+        return Tensor(dtype, shape, values.tobytes())
+
     low = Low(raw(2, *module.shape[1:]), raw(module.shape[0], 2), 1.5)
     for spelling in lorafile.SPELLINGS:
         assert load(save({place: low}, tmp_path / "x", spelling, POSTCARDS), POSTCARDS)[place] == low

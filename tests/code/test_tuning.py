@@ -122,7 +122,10 @@ def test_words_are_the_pipeline_s_own() -> None:
 
 @pytest.mark.parametrize(
     ("pictures", "captions"),
-    [(PICTURES, CAPTIONS[:1]), ([], []), ([PICTURES[0], PICTURES[1].resize((32, 32))], CAPTIONS), (PICTURES, ["a", ["b", "c"]]), (PICTURES, [[], []])],
+    [
+        (PICTURES, CAPTIONS[:1]), ([], []), ([PICTURES[0], PICTURES[1].resize((32, 32))], CAPTIONS),
+        (PICTURES, ["a", ["b", "c"]]), (PICTURES, [[], []]),
+    ],
 )  # fmt: skip
 def test_examples_that_do_not_fit_are_refused(pictures: list[Image.Image], captions: list[list[str]]) -> None:
     with pytest.raises(AdapterError, match="pictures of one size"):

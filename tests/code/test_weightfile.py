@@ -1,5 +1,6 @@
 """Headers of weight files: read whole from honest files, refused from hostile ones, and nothing is ever unpickled."""
 
+import contextlib
 import json
 import pickle
 import struct
@@ -165,13 +166,13 @@ def test_no_bytes_raise_anything_but_our_error(tmp_path_factory: pytest.TempPath
     path = tmp_path_factory.mktemp("b") / "f.safetensors"
     for start in (b"", b"GGUF\3\0\0\0", struct.pack("<Q", max(2, len(data) - 8))):
         path.write_bytes(start + data)
-        try:
+        with contextlib.suppress(AdapterError):
             read_header(path)
-        except AdapterError:
-            pass
 
 
-@pytest.mark.parametrize(("dtype", "raw", "value"), [("F16", b"\0\x3c", 1.0), ("BF16", b"\x80\x3f", 1.0), ("I64", b"\7" + b"\0" * 7, 7)])
+@pytest.mark.parametrize(
+    ("dtype", "raw", "value"), [("F16", b"\0\x3c", 1.0), ("BF16", b"\x80\x3f", 1.0), ("I64", b"\7" + b"\0" * 7, 7)]
+)
 def test_values_come_out_of_their_bytes(dtype: str, raw: bytes, value: float) -> None:
     assert Tensor(dtype, (1,), raw).numpy().tolist() == [value]
     with pytest.raises(AdapterError, match="F8_E4M3 cannot be read"):
