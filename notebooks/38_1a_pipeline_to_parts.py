@@ -125,6 +125,7 @@ tokenizer, text_encoder, unet = pipeline.tokenizer, pipeline.text_encoder, pipel
 scheduler, vae = pipeline.scheduler, pipeline.vae
 
 
+# %%
 def millions(part):
     return f"{sum(p.numel() for p in part.parameters()) / 1e6:.2f} M" if hasattr(part, "parameters") else "none"
 
@@ -401,10 +402,11 @@ from chapter38.code import denoise
 
 steps = list(denoise(parts, recipe))
 assert largest_difference(decode(steps[-1].latent.to(parts.dtype))[0], picture) <= here.tolerance
+guesses = [decode(step.x0.to(parts.dtype))[0] for step in steps]
 
+# %%
 chosen = [round(i * (len(steps) - 1) / 6) for i in range(7)]
 noisy = [decode(steps[i].latent / steps[i].latent.std())[0] for i in chosen]
-guesses = [decode(step.x0.to(parts.dtype))[0] for step in steps]
 show.pictures(
     noisy + [guesses[i] for i in chosen],
     [f"step {i + 1}: latents" for i in chosen] + ["guess of the end" for _ in chosen],
@@ -458,6 +460,7 @@ def operations(call):
     return counter.get_total_flops()
 
 
+# %%
 evaluations = 2 * len(scheduler.timesteps)
 cost = {
     "text encoder": 2 * operations(lambda: say(recipe.prompt)),
