@@ -2,7 +2,8 @@
 
 `pip-freeze.txt` is what a Colab runtime held on the day it names. Of it, what our dependencies reach is rebuilt in a
 Python 3.13 environment under build/colab, then the wheel goes in with its `notebooks` extra, as a lesson's first cell
-does it. Colab's own torch (2.11) has only a CUDA build of several GB: the pinned torch, as a CPU build, stands in for it.
+does it. Colab's own torch (2.11) has only a CUDA build of several GB: the pinned torch, as a CPU build, stands in for
+it. Where no Python 3.13 or no CPU torch for it is to be had, this Python stands in, and a warning says so.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -84,25 +86,37 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def colab() -> Path:
     """The interpreter of an environment that holds what Colab ships, as far as we reach it."""
-    interpreter = python313()
-    if interpreter is None:
-        pytest.skip(HOW)
     key = hashlib.sha256(FREEZE.read_bytes() + repr((TORCH, sorted(needed()), RUNNER)).encode()).hexdigest()[:12]
     folder = ROOT / "build/colab" / key
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if (folder / "ready").exists():
         return python
     shutil.rmtree(folder.parent, ignore_errors=True)
-    run(interpreter, "-m", "venv", folder)
+    constraints = folder.with_suffix(".txt")
+    constraints.parent.mkdir(parents=True)
     there = shipped()
-    constraints = folder / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in there.items()) + TORCH, "utf-8")
-    pinned = {**os.environ, "TORCH": TORCH, "PIP_CONSTRAINT": str(constraints), "UV_CONSTRAINT": str(constraints)}
-    run(python, "-m", "tools.install_torch", cwd=ROOT, env=pinned)
+    environment = {**os.environ, "TORCH": TORCH, "PIP_CONSTRAINT": str(constraints), "UV_CONSTRAINT": str(constraints)}
+    begin(folder, python, environment)
     ours = sorted({*needed(), *RUNNER} & set(there))
-    run(python, "-m", "pip", "install", "-q", "--no-compile", TORCH, *ours, env=pinned)
+    run(python, "-m", "pip", "install", "-q", "--no-compile", TORCH, *ours, env=environment)
     (folder / "ready").touch()
     return python
+
+
+def begin(folder: Path, python: Path, environment: dict[str, str]) -> None:
+    """Make the environment with a CPU torch in it: in Python 3.13 as on Colab, or, where that cannot be, in this one."""
+    interpreter = python313()
+    if interpreter:
+        run(interpreter, "-m", "venv", folder)
+        command = [python, "-m", "tools.install_torch"]
+        if subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 0:
+            return
+        shutil.rmtree(folder)
+    why = f"no CPU build of {TORCH} for Python 3.13 can be fetched here" if interpreter else HOW
+    warnings.warn(f"Colab's Python 3.13 is stood in for by {sys.version.split()[0]}: {why}", stacklevel=1)
+    run(sys.executable, "-m", "venv", folder)
+    run(python, "-m", "tools.install_torch", cwd=ROOT, env=environment)
 
 
 @pytest.fixture(scope="session")
