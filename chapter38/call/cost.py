@@ -220,7 +220,9 @@ def _sum(rows: list[PriceRow], usage: Usage, on: date, provider: str, model: str
     return Quote(total, tuple(lines), tuple(dict.fromkeys(notes)), provider, model)
 
 
-def seconds_on(model: str, gpu: str, on: date, *, steps: int | None = None, pixels: int | None = None) -> Estimate | None:
+def seconds_on(
+    model: str, gpu: str, on: date, *, steps: Decimal | int | None = None, pixels: Decimal | int | None = None
+) -> Estimate | None:
     """Seconds a picture, published measurements scaled in proportion to steps and pixels; None where unmeasured."""
 
     def scaled(row: HardwareRow) -> HardwareRow:
@@ -232,11 +234,22 @@ def seconds_on(model: str, gpu: str, on: date, *, steps: int | None = None, pixe
     return Estimate.spread(scaled(row) for row in known_hardware("seconds", on, gpu=gpu, of=model))
 
 
+def _passes(recipe: Recipe | None, usage: Usage) -> list[tuple[Decimal | None, Decimal | None]]:
+    """(steps, pixels) of each pass through the denoiser."""
+    pixels = None if usage.megapixel is None else usage.megapixel * 10**6
+    if recipe is None or recipe.hires is None:
+        return [(usage.step, pixels)]
+    hires = recipe.hires
+    again = Decimal(hires.steps or recipe.steps) * Decimal(str(hires.strength))
+    return [(Decimal(recipe.steps), Decimal(recipe.width * recipe.height)), (again, pixels)]
+
+
 def _on_card(model: str, recipe: Recipe | None, usage: Usage, gpu: str, on: date) -> Quote:
     """A picture's GPU seconds on a rented card, at the median hour, the card never idle."""
-    pixels = recipe.width * recipe.height if recipe else None
-    measured = seconds_on(model, gpu, on, steps=int(usage.step) if usage.step else None, pixels=pixels)
-    seconds = usage.second if usage.second is not None else (measured.mid if measured else None)
+    seconds = usage.second
+    if seconds is None:
+        parts = [seconds_on(model, gpu, on, steps=steps, pixels=pixels) for steps, pixels in _passes(recipe, usage)]
+        seconds = sum((part.mid for part in parts if part), Decimal(0)) or None
     hour = Estimate.spread(known_hardware("usd_hour", on, gpu=gpu))
     missing = [what for what, value in (("seconds a picture", seconds), ("USD an hour", hour)) if value is None]
     if missing or seconds is None or hour is None:

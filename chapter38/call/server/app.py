@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -32,7 +32,7 @@ def create_app(limits: Limits = DEFAULT, *, any_host: bool = False) -> FastAPI:
     app.state.studio = studio
     shapes = {protocol.NAME: protocol.shape for protocol in PROTOCOLS}
     for protocol in PROTOCOLS:
-        app.include_router(protocol.router(studio), tags=[protocol.NAME])
+        app.include_router(protocol.router(studio), dependencies=[Depends(_speaks(protocol.NAME))])
 
     @app.get("/ledger")
     def ledger() -> list[dict[str, Any]]:
@@ -41,13 +41,21 @@ def create_app(limits: Limits = DEFAULT, *, any_host: bool = False) -> FastAPI:
 
     @app.exception_handler(Refused)
     def refuse(request: Request, refused: Refused) -> JSONResponse:
-        tags = getattr(request.scope.get("route"), "tags", None) or [openai.NAME]
-        return JSONResponse(shapes[str(tags[0])](refused), refused.status)
+        return JSONResponse(shapes[request.state.protocol](refused), refused.status)
 
     app.add_middleware(BodyLimit, limit=limits.body)
     if not any_host:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     return app
+
+
+def _speaks(name: str) -> Callable[[Request], None]:
+    """A dependency that notes which protocol a request speaks, for the shape of an error."""
+
+    def note(request: Request) -> None:
+        request.state.protocol = name
+
+    return note
 
 
 class BodyLimit:

@@ -185,7 +185,7 @@ def recipe_of(fields: dict[str, Any], extra: dict[str, Any]) -> Recipe:
         else:
             raise Refused(422, "invalid_request", f"{name}: this model has no such input")
     try:
-        return Recipe(**{"prompt": "", **{name: value for name, value in values.items() if value is not None}})
+        return Recipe(**{name: value for name, value in values.items() if value is not None})
     except Chapter38Error as error:
         raise Refused(422, "invalid_request", str(error)) from None
 

@@ -1,0 +1,195 @@
+"""The commands of the third rung: `price`, `advise`, `serve`."""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.prompt import Prompt
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for scripts.")]
+AsOf = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Only what was known that day.")]
+price_app = typer.Typer(help="What a picture costs, a month, and where renting a card begins to pay.")
+say = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+
+@price_app.callback(invoke_without_command=True)
+def price(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="A model's name in prices.csv.")] = "flux-schnell",
+    per_month: Annotated[int, typer.Option(help="Pictures a month.", min=1)] = 1000,
+    variant: Annotated[str, typer.Option(help="A quality or resolution that is priced apart.")] = "",
+    gpu: Annotated[str, typer.Option(help="The card that would be rented instead.")] = "RTX 4090",
+    workflow: Annotated[Path | None, typer.Option(help="Price one run of this ComfyUI workflow on the card.")] = None,
+    as_of: AsOf = None,
+    json: Json = False,
+) -> None:
+    """Price a model at every provider, and say where renting a card begins to pay.
+
+    [bold]chapter38 price --model flux-schnell --per-month 100000[/bold]
+    """
+    if context.invoked_subcommand:
+        return
+    from chapter38.call.cost import Usage, quotes
+    from chapter38.call.cost import price as price_of
+
+    on = as_of.date() if as_of else date.today()
+    if workflow:
+        from chapter38.canvas import Graph
+
+        found = [price_of(Graph.from_json(workflow.read_text("utf-8")), gpu=gpu, as_of=on)]
+    else:
+        found = quotes(model, Usage.square(1024), variant, "1024x1024", on)
+    rows = [_row(quote, per_month) for quote in found]
+    crossing = None if workflow else _crossing(model, gpu, on)
+    if json:
+        from chapter38.cli import emit
+
+        emit({"as_of": on.isoformat(), "model": model, "per_month": per_month, "quotes": rows, "break_even": crossing})
+        return
+    columns = ("provider", "USD a picture", f"USD for {per_month:,}", "as of", "source")
+    table = Table(*columns)
+    for row in rows:
+        usd, total = (row[name] or "unknown" for name in ("usd", "usd_month"))
+        table.add_row(row["provider"] or row["model"], usd, total, row["as_of"] or "", escape(row["source"] or ""))
+    out.print(table)
+    if crossing:
+        print(_finding(crossing, gpu))
+    for warning in dict.fromkeys(w for row in rows for w in row["warnings"]):
+        say.print(f"note: {warning}", style="yellow", markup=False)
+
+
+def _row(quote: Any, per_month: int) -> dict[str, Any]:
+    known = quote.price
+    return {
+        "provider": quote.provider, "model": quote.model, "usd": known.usd if known else None,
+        "usd_month": format((quote.usd * per_month).normalize(), "f") if known else None,
+        "as_of": known.as_of if known else None, "source": known.source if known else None,
+        "warnings": list(quote.warnings),
+    }  # fmt: skip
+
+
+def _crossing(model: str, gpu: str, on: date) -> dict[str, Any] | None:
+    """The break-even against the cheapest price that is not stale; None where a part of it is unknown."""
+    from chapter38.ladder import Needs, advise
+
+    crossing = advise(Needs(model=model, gpu=gpu), on).break_even
+    if crossing is None:
+        return None
+    values = {name: getattr(crossing, name) for name in ("pictures", "low", "high", "call_usd")}
+    return {**{name: None if value is None else str(value) for name, value in values.items()}, "never": crossing.never}
+
+
+def _finding(crossing: dict[str, Any], gpu: str) -> str:
+    if not crossing["pictures"]:
+        return f"renting a {gpu} never pays at {crossing['call_usd']} USD a picture"
+    middle, low, high = (f"{float(v):,.0f}" if (v := crossing[n]) else "never" for n in ("pictures", "low", "high"))
+    return f"renting a {gpu} pays from {middle} pictures a month ({low} to {high}) against {crossing['call_usd']} USD each"
+
+
+@price_app.command()
+def refresh(
+    accept: Annotated[bool, typer.Option("--accept", help="Write the new rows into prices.csv.")] = False,
+) -> None:
+    """Show what litellm's price file says that prices.csv does not, for you to accept."""
+    from importlib.resources import files
+
+    from chapter38.call.refresh import accepted
+    from chapter38.call.refresh import refresh as look
+
+    changes = look()
+    for change in changes:
+        name = f"{change.old.provider} {change.old.model} {change.old.variant} {change.old.meter}"
+        new = f"{change.new.usd} {change.new.ends}" if change.new else "no longer listed"
+        print(f"- {name}: {change.old.usd} {change.old.ends}\n+ {name}: {new}")
+    print(f"{len(changes)} of the rows differ")
+    if accept and changes:
+        Path(str(files("chapter38.call") / "prices.csv")).write_text(accepted(changes), "utf-8")
+
+
+def advise(
+    ask: Annotated[bool, typer.Option("--ask", help="Ask for each need instead.")] = False,
+    per_month: Annotated[int, typer.Option(help="Pictures a month.", min=1)] = 1000,
+    stable: Annotated[bool, typer.Option(help="The volume is steady.")] = False,
+    adapters: Annotated[bool, typer.Option(help="LoRAs of your own.")] = False,
+    residency: Annotated[bool, typer.Option(help="Data may not leave.")] = False,
+    offline: Annotated[bool, typer.Option(help="No network while drawing.")] = False,
+    latency: Annotated[float | None, typer.Option(help="p95 in seconds.")] = None,
+    budget: Annotated[str | None, typer.Option(help="USD a month.")] = None,
+    control: Annotated[list[str] | None, typer.Option(help="A kind of control; may be repeated.")] = None,
+    commercial: Annotated[bool, typer.Option(help="Commercial use.")] = True,
+    revenue: Annotated[str, typer.Option(help="The company's USD a year.")] = "0",
+    model: Annotated[str, typer.Option(help="What you would draw with.")] = "flux-schnell",
+    gpu: Annotated[str, typer.Option(help="The card you would rent.")] = "RTX 4090",
+    team: Annotated[str, typer.Option(help="none, artists or engineers.")] = "engineers",
+    as_of: AsOf = None,
+    json: Json = False,
+) -> None:
+    """Say which rung: Call unless a need forces a step down, reason by reason.
+
+    [bold]chapter38 advise --adapters --per-month 20000 --control controlnet[/bold]
+    """
+    from chapter38.ladder import Needs
+    from chapter38.ladder import advise as decide
+
+    given = {"per_month": per_month, "stable": stable, "adapters": adapters, "residency": residency, "offline": offline,
+             "latency_p95": latency, "budget": budget, "control": control or [], "commercial": commercial,
+             "revenue": revenue, "model": model, "gpu": gpu, "team": team}  # fmt: skip
+    needs = Needs(**(_asked(given) if ask else given))
+    advice = decide(needs, as_of.date() if as_of else None)
+    if json:
+        from chapter38.cli import emit
+
+        emit(_advice(advice))
+        return
+    print(advice.rung.title() + ("" if advice.reasons else ": nothing forces a step down"))
+    for reason in advice.reasons:
+        print(f"  {reason.need} leaves {reason.rung.title()}: {reason.why}. What would lift it: {reason.lift}.")
+    for conflict in advice.conflicts:
+        print(f"  in the way: {conflict}")
+    for rung, cost in advice.costs.items():
+        usd = f"USD {cost.usd.low:.2f} to {cost.usd.high:.2f} a month, likely {cost.usd.mid:.2f}" if cost.usd else "unknown"
+        print(f"  {rung:6} {usd} ({cost.basis})")
+    print(f"  licence of {needs.model}: {advice.licences.get(needs.model, 'unknown')}")
+
+
+def _asked(given: dict[str, Any]) -> dict[str, Any]:
+    """Each need, asked for on stderr; an empty answer keeps what was given."""
+    answers = {name: Prompt.ask(name, console=say, default=_shown(value)) for name, value in given.items()}
+    read = {"": None, "yes": True, "no": False}
+    return {n: (a.split() if n == "control" else read.get(a, a)) for n, a in answers.items()}
+
+
+def _shown(value: Any) -> str:
+    words = {None: "", True: "yes", False: "no"}
+    return " ".join(value) if isinstance(value, list) else words[value] if value in (None, True, False) else str(value)
+
+
+def _advice(advice: Any) -> dict[str, Any]:
+    costs = {
+        rung: {"basis": cost.basis, **({n: str(getattr(cost.usd, n)) for n in ("low", "mid", "high")} if cost.usd else {})}
+        for rung, cost in advice.costs.items()
+    }
+    return {
+        "rung": advice.rung, "reasons": [vars(reason) for reason in advice.reasons], "conflicts": list(advice.conflicts),
+        "licences": advice.licences, "costs": costs,
+    }  # fmt: skip
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="The port.", min=1, max=65535)] = 8038,
+    host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Listen on another address all the same.")] = False,
+) -> None:
+    """Serve five providers' protocols, drawn with postcards, on this machine alone.
+
+    [bold]chapter38 serve --port 8038[/bold], then in another shell: [bold]OPENAI_BASE_URL=http://127.0.0.1:8038/v1[/bold]
+    """
+    from chapter38.call.server import serve as run
+
+    say.print(f"serving on http://{host}:{port} (openai, replicate, hugging face, fal, google); stop with Ctrl-C", markup=False)
+    run(port, host, allow_remote=allow_remote)

@@ -1,0 +1,54 @@
+"""price, advise and serve as a shell sees them."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from chapter38.cli import app
+
+DAY = ["--as-of", "2026-11-24"]
+
+
+def run(*words, input=None):
+    return CliRunner().invoke(app, [*words], input=input)
+
+
+def test_price_lists_every_provider_with_date_and_source():
+    said = json.loads(run("price", "--model", "flux-schnell", "--per-month", "100000", *DAY, "--json").stdout)
+    assert {q["provider"] for q in said["quotes"]} >= {"replicate", "fal", "together"}
+    assert all(q["as_of"] and q["source"] for q in said["quotes"] if q["usd"])
+    replicate = next(q for q in said["quotes"] if q["provider"] == "replicate")
+    assert (replicate["usd"], replicate["usd_month"]) == ("0.003", "300")
+    assert float(said["break_even"]["pictures"]) > 0
+    plain = run("price", *DAY)
+    assert "renting a RTX 4090 pays from" in plain.stdout and "stale" in plain.stderr
+
+
+def test_an_earlier_day_knows_less_and_unknown_is_said():
+    said = json.loads(run("price", "--as-of", "2021-01-01", "--json").stdout)
+    assert said["quotes"][0]["usd"] is None and said["break_even"] is None
+    assert "unknown" in run("price", "--model", "no-such-model").stdout
+
+
+def test_price_of_a_workflow(tmp_path):
+    file = tmp_path / "flux.json"
+    file.write_text(json.dumps({"1": {"class_type": "FluxProUltraImageNode", "inputs": {"prompt": "x"}}}))
+    assert json.loads(run("price", "--workflow", str(file), *DAY, "--json").stdout)["quotes"][0]["usd"] == "0.06"
+
+
+def test_advise_from_flags_and_from_answers():
+    said = json.loads(run("advise", "--adapters", "--control", "controlnet", *DAY, "--json").stdout)
+    assert said["rung"] == "canvas" and [r["need"] for r in said["reasons"]] == ["adapters", "control:controlnet"]
+    assert "nothing forces a step down" in run("advise", *DAY).stdout
+    answers = "\n".join(["5000", "no", "no", "yes", "no", "", "", "", "yes", "0", "flux-schnell", "RTX 4090", "none"])
+    asked = run("advise", "--ask", *DAY, input=answers + "\n")
+    assert "residency leaves Canvas" in asked.stdout and "nobody runs it" in asked.stdout
+
+
+def test_serve_refuses_an_address_that_others_reach():
+    pytest.importorskip("fastapi", reason="the loopback server needs chapter38[call]")
+    from chapter38.errors import ProviderError
+
+    refused = run("serve", "--host", "0.0.0.0")
+    assert isinstance(refused.exception, ProviderError) and "--allow-remote" in str(refused.exception)
