@@ -62,9 +62,11 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
+wheel = next(Path().glob("chapter38-*.whl"), "chapter38-*.whl")  # upload the file that `make wheel` builds
 if importlib.util.find_spec("chapter38") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "chapter38[notebooks]"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"{wheel}[notebooks]"], check=True)
 
 # %%
 import numpy as np
@@ -424,8 +426,8 @@ assert first["trailing"] > 990 > 900 > first["leading"]
 # %% [markdown]
 # ### Trap 3: `step` has a memory
 #
-# You want to peek at the next latents, and call `scheduler.step` once more. With DDIM nothing happens. With a
-# multistep solver you have just moved its counter and its memory.
+# You want to peek at the next latents, and call `scheduler.step` once more. DDIM computes each step from its arguments
+# alone. Others count their steps, and a multistep solver remembers past predictions: a look moves both.
 
 
 # %%
@@ -440,14 +442,23 @@ def peeking(sampler, peek_at=None):
         v = without + recipe.guidance * (given - without)
         if i == peek_at:
             solver.step(v, t, x)  # "only a look"
-        if i < len(solver.timesteps) - (peek_at is not None):
-            x = solver.step(v, t, x)[0]
+        x = solver.step(v, t, x)[0]
     return x
 
 
-for sampler in ("ddim", "dpmpp_2m"):
-    change = (peeking(sampler, 4) - peeking(sampler)).abs().max()
-    print(f"{sampler:9} one look changes the latents by up to {change:.3f}")
+# %%
+changed = {}
+for sampler in ("ddim", "pndm", "dpmpp_2m"):
+    try:
+        changed[sampler] = float((peeking(sampler, 4) - peeking(sampler)).abs().max())
+        print(f"{sampler:9} one look changes the latents by up to {changed[sampler]:.2f}")
+    except IndexError as error:
+        print(f"{sampler:9} one look, and some steps later: IndexError: {error}")
+assert changed["ddim"] == 0 < changed["pndm"]
+
+# %% [markdown]
+# Three answers to the same mistake: none, a silent one, and an error far from its cause. To look ahead without harm, copy
+# the scheduler first (`copy.deepcopy`), or ask for the prediction only.
 
 # %% [markdown]
 # ## A misconception: a better sampler makes a better picture

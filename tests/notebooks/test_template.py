@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("38_*.py"))
 LESSON = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 LONGEST = 16  # lines of a cell; what is longer belongs in the package
-INSTALL = "chapter38[notebooks]"
+INSTALL = "[notebooks]"
 
 
 def cells(path: Path, kind: str) -> list[NotebookNode]:
