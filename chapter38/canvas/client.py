@@ -13,7 +13,7 @@ import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -112,16 +112,13 @@ class Server:
         return self.pictures(prompt_id, recipe, meter)
 
     def draw(self, recipe: Recipe, *, watch: Callable[[Event], None] | None = None) -> Picture:
-        """Export a recipe, upload the pictures that it holds, run it."""
-        from chapter38.canvas.export import export, inputs_of
+        """Export a recipe and run it."""
+        from chapter38.canvas.export import export
 
-        graph = export(recipe)
-        for name, picture in inputs_of(recipe):
-            self.upload(name, picture)
-        return self.run(graph, recipe=recipe, watch=watch)
+        return self.run(export(recipe), recipe=recipe, watch=watch)
 
     def events(self, graph: Graph, prompt_id: str | None = None) -> Iterator[Event]:
-        """Queue a graph and yield what happens until it is finished.
+        """Queue a graph, after the pictures that it carries, and yield what happens until it is finished.
 
         Leaving the loop early interrupts the prompt, as Ctrl-C does. A dropped connection is taken up again.
         """
@@ -154,24 +151,25 @@ class Server:
     # --- how ----------------------------------------------------------------------------------------------------
 
     def _watched(self, graph: Graph, prompt_id: str, titles: dict[str, str]) -> Iterator[Event]:
-        deadline = time.monotonic() + self.timeout
-        socket, tries = self._connect(), 0
-        self._submit(graph, prompt_id)
-        yield Event("queued", done=len(self.queue()["pending"]))
+        deadline, lost = time.monotonic() + self.timeout, 0
         while True:
             try:
-                with closing(socket):
+                with self._connect() as socket:
+                    if not lost:
+                        for name, picture in graph.pictures.items():
+                            self.upload(name, picture)
+                        self._submit(graph, prompt_id)
+                        yield Event("queued", done=len(self.queue()["pending"]))
                     yield from self._messages(socket, prompt_id, titles, deadline)
                 break
             except (WebSocketException, OSError) as error:
-                if isinstance(error, TimeoutError) and time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     raise ProviderError(f"{self.address}: not finished after {self.timeout:g} s; interrupted") from None
-                tries += 1
-                if tries > RETRIES:
-                    raise ProviderError(f"{self.address}: the connection was lost {tries} times ({error})") from None
+                lost += 1
+                if lost > RETRIES:
+                    raise ProviderError(f"{self.address}: the connection was lost {lost} times ({error})") from None
                 if self._over(prompt_id):
                     break
-                socket = self._connect()
         self._check(self.history(prompt_id), titles)
         yield Event("done")
 
@@ -268,12 +266,15 @@ class Server:
             texts = {key: value for key, value in getattr(opened, "text", {}).items() if key in ("prompt", "workflow")}
             return Picture(opened.convert("RGB"), recipe, receipt, texts)
 
-    def _connect(self) -> ClientConnection:
+    @contextmanager
+    def _connect(self) -> Iterator[ClientConnection]:
         address = f"ws{self.address.removeprefix('http')}/ws?clientId={self.client_id}"
-        try:
-            return connect(address, open_timeout=5, max_size=64 * 2**20)
-        except (OSError, WebSocketException) as error:
-            raise ProviderError(f"{self.address}: no ComfyUI answers there ({error})") from None
+        with ExitStack() as stack:
+            try:
+                socket = stack.enter_context(connect(address, open_timeout=30, max_size=64 * 2**20))
+            except (OSError, WebSocketException) as error:
+                raise ProviderError(f"{self.address}: no ComfyUI answers there ({error})") from None
+            yield socket
 
     def _json(self, method: str, route: str, **options: Any) -> Any:
         return _body(self._get(method, route, **options))

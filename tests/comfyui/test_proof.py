@@ -15,7 +15,6 @@ import pytest
 from chapter38 import Picture, Recipe
 from chapter38.canvas import export, run
 from chapter38.canvas.client import Server
-from chapter38.canvas.export import inputs_of
 from chapter38.canvas.graph import Graph
 from chapter38.code import draw
 from chapter38.code import samplers
@@ -92,8 +91,6 @@ def _refusal(recipe: Recipe) -> str | None:
 
 
 def _queued(server: Server, recipe: Recipe, graph: Graph) -> Picture:
-    for name, picture in inputs_of(recipe):
-        server.upload(name, picture)
     return server.run(graph, recipe=recipe)
 
 
