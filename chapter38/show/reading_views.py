@@ -71,7 +71,8 @@ def reading_table(entries: Sequence[Entry], caption: str, *, id: str = "reading-
         f'<div id="{id}"><p>{controls}<label>Words <input type="search"></label> '
         f'<output aria-live="polite">{len(entries)} of {len(entries)} works</output></p>'
         f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{html.escape(caption)}">'
-        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<table style="min-width:56rem"><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         f"</div></div><script>{_SCRIPT % json.dumps(id)}</script>"
     )
     text = "\n".join([caption, *(f"{e.chapter}  {e.label}: {e.title} ({e.minutes} min, {e.link})" for e in entries)])
@@ -163,7 +164,8 @@ def _row(entry: Entry, present: dict[str, str], id: str) -> str:
     before = ", ".join(
         f'<a href="#{id}-{name}">{html.escape(present[name])}</a>' if name in present else name for name in entry.before
     )
-    place = entry.venue or entry.journal or entry.publisher or entry.kind
+    preprint = f"arXiv:{entry.arxiv}" if entry.arxiv else entry.kind
+    place = entry.venue or entry.journal or entry.publisher or preprint
     authors = entry.authors[0].split(",")[0] + (" et al." if len(entry.authors) > 1 else "")
     year = f", {entry.year}" if entry.year and str(entry.year) not in place else ""
     measures = f"<br><em>Measured again:</em> {html.escape(entry.measures)}" if entry.measures else ""
