@@ -135,7 +135,9 @@ def _known_to_diffusers(name: str) -> None:
     import diffusers
 
     kind = registry().get(name, {}).get("pipeline")
-    if kind and not hasattr(diffusers, kind):
+    with _quietly():
+        known = not kind or hasattr(diffusers, kind)
+    if not known:
         raise ModelError(f"{name}: diffusers {diffusers.__version__} has no {kind}; run: pip install -U diffusers")
 
 
