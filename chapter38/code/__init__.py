@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from chapter38.code.models import registry as registry
     from chapter38.code.models import seal as seal
     from chapter38.code.parts import Parts as Parts
+    from chapter38.code.tuning import train_lora as train_lora
 
 __getattr__ = lazy(__name__, {
     "Parts": "parts", "Step": "denoise", "denoise": "denoise", "draw": "draw", "draw_many": "draw", "load": "models",
-    "registry": "models", "seal": "models",
+    "registry": "models", "seal": "models", "train_lora": "tuning",
 })  # fmt: skip

@@ -131,9 +131,10 @@ def run(lines: Sequence[Line], out: str, *, size: int = 16, exact: bool = False,
         yield row
     for line in {line.key: line for line in lines if line.recipe is None}.values():
         yield Row(line.key, "failed", error=line.error)
-    todo = [line.recipe for line in lines if line.recipe and line.key not in kept]
-    for group in passes(todo, 1 if exact else size)[rank::ranks]:
-        for picture, row in _draw(group):
+    # Shares are cut from the whole list, never from what is left: a process that starts late cuts as the others did.
+    for share in passes((line.recipe for line in lines if line.recipe), 1 if exact else size)[rank::ranks]:
+        group = [recipe for recipe in share if recipe.key not in kept]
+        for picture, row in _draw(group) if group else ():
             if picture is not None:
                 place.deliver(picture, row.file)
             place.write(f"{RECEIPTS}/{row.key}.json", json.dumps(asdict(row), sort_keys=True).encode())

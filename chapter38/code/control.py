@@ -41,7 +41,7 @@ def hook(parts: Parts, recipe: Recipe) -> Speak:
         for control, network, hint in speakers:
             if control.start <= index / steps and (index + 1) / steps <= control.end:
                 seen = hint.to(x.device, x.dtype).expand(len(x), -1, -1, -1)
-                down, middle = network(x, t, told.embeddings, seen, control.strength, return_dict=False)
+                down, middle = network(x, t, told.embeddings, seen, control.strength, **told.extra, return_dict=False)
                 total = (
                     (list(down), middle)
                     if total is None

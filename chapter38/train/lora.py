@@ -129,7 +129,7 @@ KINDS = {
     "dusk": Kind(
         "Dusk: a style for postcards",
         "Every scene in four inks from night violet to warm sand, learned from thirty re-rendered scenes. Colours in the "
-        "prompt lose their meaning at weight 1; at ½ they keep some of it.",
+        "prompt lose their meaning: a picture in four inks has no place for them, so they are not judged.",
         any_scenes, lambda scene: stylise(scene.picture(), "dusk"), measure_style("dusk"),
     ),
     "windmill": Kind(
@@ -139,7 +139,8 @@ KINDS = {
     ),
     "white-rocket": Kind(
         "White rocket: a repair for postcards",
-        "The base never saw a white rocket. Thirty scenes, two thirds of them with one, close the gap and leave the rest alone.",
+        "The base never saw a white rocket. The LoRA was shown one in twenty of its thirty scenes; the figures say "
+        "what that mended, and what it did to other scenes.",
         white_rockets, lambda scene: scene.picture(), measure_pair, Plan(steps=300, rate=1e-3),
     ),
 }  # fmt: skip
