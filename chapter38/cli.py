@@ -332,7 +332,7 @@ def _bar(recipe: Any) -> Iterator[Any]:
     """A progress bar on stderr that a step moves on."""
     from rich.progress import Progress
 
-    with Progress(console=say, transient=True) as progress:
+    with Progress(console=say, transient=True, disable=not say.is_terminal) as progress:
         task = progress.add_task("drawing", total=None)
         yield lambda step: progress.update(task, total=recipe.steps, completed=step.index + 1)
 
