@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from chapter38.call import cost
-from chapter38.call.cost import Line, Quote, Usage
+from chapter38.call.cost import Quote, Usage
 
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 FILES = (  # what a weight file is called -> the model's name in hardware.csv
@@ -63,7 +64,7 @@ def _node(prompt: Prompt, name: str, node: dict[str, Any], gpu: str | None, on: 
         yield Quote(None, warnings=(f"unknown: node {name} ({kind}) is a partner's, and no dated price is known",))
     elif len(sold) == 2:
         quality = next((v for v in inputs.values() if v in ("low", "medium", "high")), "")
-        yield cost.price(sold[1], provider=sold[0], variant=quality, as_of=on)
+        yield _named(name, cost.price(sold[1], provider=sold[0], variant=quality, as_of=on))
 
 
 def _sampler(prompt: Prompt, name: str, inputs: dict[str, Any], gpu: str | None, on: date) -> Quote:
@@ -74,12 +75,13 @@ def _sampler(prompt: Prompt, name: str, inputs: dict[str, Any], gpu: str | None,
         lacks = ", ".join(what for what, value in found.items() if value is None)
         return Quote(None, warnings=(f"unknown: node {name} lacks {lacks}",))
     done = Decimal(steps) * Decimal(str(inputs.get("denoise", 1)))
-    quote = cost.price(model, gpu=gpu, usage=Usage(step=done, megapixel=Decimal(pixels) / 10**6), as_of=on)
-    return Quote(quote.usd, tuple(_named(line, name) for line in quote.lines), quote.warnings)
+    usage = Usage(step=done, megapixel=Decimal(pixels) / 10**6)
+    return _named(name, cost.price(model, gpu=gpu, usage=usage, as_of=on))
 
 
-def _named(line: Line, name: str) -> Line:
-    return Line(f"node {name}: {line.what}", line.quantity, line.usd, line.as_of, line.source)
+def _named(name: str, quote: Quote) -> Quote:
+    lines = tuple(replace(line, what=f"node {name}: {quote.provider} {line.what}") for line in quote.lines)
+    return replace(quote, lines=lines)
 
 
 def _upstream(prompt: Prompt, name: str, slots: tuple[str, ...]) -> Iterator[dict[str, Any]]:
