@@ -122,6 +122,8 @@ TABLE: dict[str, Sampler] = {
     "flow_euler": Sampler("FlowMatchEulerDiscreteScheduler", {}, "flow", native=("linspace", "trailing"), comfy="euler"),
     "flow_heun": Sampler("FlowMatchHeunDiscreteScheduler", {}, "flow", _twice, native=(), comfy="heun"),
 }  # fmt: skip
+_NEAREST = {"trailing": "simple", "leading": "ddim_uniform", "linspace": "normal"}  # ComfyUI's, of Diffusers' own spacings
+_STARTS = "Diffusers scales the first noise, or rounds the levels, as ComfyUI does not; {} spacing is the nearest that both have"
 _ALIGNED = "Diffusers' ddim steps off its own list unless the steps divide the trained timesteps"
 
 
@@ -184,13 +186,14 @@ class Twin:
 def twin(sampler: str, spacing: str, steps: int, train_steps: int = 1000) -> Twin:
     """ComfyUI's names for a sampler and a spacing, and whether they draw the same picture."""
     row = TABLE[sampler]
-    name = spacing if spacing not in DIFFUSERS else None
-    why = row.differs
-    if sampler == "ddim" and spacing in DIFFUSERS:
-        aligned = train_steps % steps == 0 and spacing != "linspace"
-        name = {"trailing": "simple", "leading": "ddim_uniform"}[spacing] if aligned else None
-        why = None if aligned else _ALIGNED
-    return Twin(row.comfy, name, why)
+    if spacing not in DIFFUSERS or row.scale == "flow":
+        return Twin(row.comfy, None if spacing in DIFFUSERS else spacing, row.differs)
+    same = row.scale == "unit" and spacing == "trailing"
+    why = row.differs or (None if same else _STARTS.format(_NEAREST[spacing]))
+    if sampler == "ddim":
+        aligned = train_steps % steps == 0
+        return Twin(row.comfy, _NEAREST[spacing] if aligned else None, why if aligned else _ALIGNED)
+    return Twin(row.comfy, None, why)
 
 
 def scale(solver: Any) -> str:

@@ -180,7 +180,7 @@ def test_comfyui_names():
     assert samplers.twin("euler", "karras", 20) == samplers.Twin("euler", "karras")
     assert samplers.twin("ddim", "trailing", 20) == samplers.Twin("euler", "simple")
     assert samplers.twin("ddim", "trailing", 7).why
-    assert samplers.twin("euler", "trailing", 7) == samplers.Twin("euler", None)
+    assert "simple" in (samplers.twin("euler", "trailing", 7).why or "")
     assert samplers.twin("lms", "karras", 20).sampler is None
     assert samplers.twin("flow_euler", "simple", 4) == samplers.Twin("euler", "simple")
 
