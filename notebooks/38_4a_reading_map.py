@@ -304,8 +304,8 @@ assert Path("reading-map.bib").read_text(encoding="utf-8").count("\n@") == len(w
 # | to next year | identifiers, citations, and what builds on what | every sentence about a tool; look at its release notes first |
 # | to your own reading | the order | the minutes: time three papers and scale ours by what you find |
 #
-# **On real models:** nothing here depends on a model or a device; the lists for SD 1.5, SDXL, SD 3.5 and FLUX are lists of
-# papers, not measurements.
+# **On real models** (GPU, date, revision): no cell here draws, so there is nothing to run on one. The lists for SD 1.5,
+# SDXL, SD 3.5 and FLUX are lists of papers; their identifiers were looked up on 2026-11-24.
 
 # %% [markdown]
 # ## Exercises
@@ -397,7 +397,7 @@ check_order(my_order)
 #
 # ## Where next
 #
-# - [38.4b](38_4b_is_it_better.ipynb): the works on evaluation, as measurements.
+# - [38.1b](38_1b_scheduler_swaps.ipynb): the works on samplers, as measurements. Lesson 38.4b does the same for evaluation.
 # - The words of this lesson: [score](../book/glossary.md#score), [latents](../book/glossary.md#latents),
 #   [consistency model](../book/glossary.md#consistency-model), [flow matching](../book/glossary.md#flow-matching).
 #
