@@ -190,6 +190,24 @@ def doctor(
 
 
 @app.command()
+def convert(
+    lora: Annotated[Path, typer.Argument(help="A LoRA in any spelling.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: a .safetensors file.")],
+    to: Annotated[str, typer.Option(help="peft (Diffusers), kohya, or comfyui.")] = "kohya",
+    model: Annotated[str | None, typer.Option(help="The base; left out, the one it was made for.")] = None,
+) -> None:
+    """Spell a LoRA for another program: A and B keep their bytes, alpha its value.
+
+    [bold]chapter38 convert pytorch_lora_weights.safetensors --to kohya -o for_comfyui.safetensors[/bold]
+    """
+    from chapter38.code import lorafile, shapes
+    from chapter38.code.examine import examine
+
+    name = model or (examine(lora).base or "unknown").split(" or ")[0]
+    print(lorafile.convert(lora, output, to, shapes.base(name)))
+
+
+@app.command()
 def batch(
     recipes: Annotated[Path, typer.Argument(help="A file with one recipe a line, as JSON.")],
     output: Annotated[str, typer.Option("--output", "-o", help="A folder, or any fsspec address.")],

@@ -15,6 +15,7 @@ from typing import Any
 from chapter38.code import lorafile, shapes
 from chapter38.code.lorafile import KINDS, METADATA_KEY, SUFFIXES, split
 from chapter38.code.weightfile import Header, Slot, read_header
+from chapter38.errors import AdapterError
 from chapter38.recipe import models
 
 MAX_CARD = 2**20
@@ -138,7 +139,6 @@ def _base_of_weights(keys: dict[str, Slot]) -> str | None:
 def _adapter(header: Header, found: Parts, model: str | None) -> Report:
     kinds = {KINDS[part] for parts in found.values() for part in parts if part in KINDS}
     report = _report(header, ", ".join(sorted(kinds)) or "LoRA", _spelling(found))
-    config = _config(header, report)
     made_for = _made_for(header.tensors, found)
     report.base = " or ".join(made_for) or _transformer(found)
     for stem, parts in found.items():
@@ -146,7 +146,10 @@ def _adapter(header: Header, found: Parts, model: str | None) -> Report:
             rank = (header.tensors[parts["down"]].shape or (0,))[0]
             report.ranks[rank] = report.ranks.get(rank, 0) + 1
             report.trains[_place(stem)] = report.trains.get(_place(stem), 0) + 1
-    report.alphas = _alphas(header, found, config)
+    try:
+        report.alphas = _alphas(header, found, lorafile.config_of(header), made_for)
+    except AdapterError as error:
+        report.notes.append(f"alpha is unknown: {error}")
     report.notes += _notes(header, found, report)
     if model or made_for:
         base = shapes.base(model or made_for[0])
@@ -165,18 +168,6 @@ def _report(header: Header, kind: str, spelling: str | None) -> Report:
         scaled = any(key.endswith((".scale_weight", ".weight_scale")) or key == "scaled_fp8" for key in header.tensors)
         report.notes.append("fp8, with scales beside the weights" if scaled else "fp8 without scales: cast before it is used")
     return report
-
-
-def _config(header: Header, report: Report) -> dict[str, Any]:
-    """PEFT's config from the metadata, {} where it is absent or broken."""
-    try:
-        config = json.loads(header.metadata.get(METADATA_KEY, "{}"))
-        if isinstance(config, dict):
-            return config
-    except (ValueError, RecursionError):
-        pass
-    report.notes.append(f"its metadata {METADATA_KEY} is not JSON: alpha is unknown")
-    return {}
 
 
 def _spelling(found: Parts) -> str:
@@ -217,11 +208,19 @@ def _transformer(found: Parts) -> str | None:
     return next((name for pattern, name in TRANSFORMERS if re.search(pattern, text)), None)
 
 
-def _alphas(header: Header, found: Parts, config: dict[str, Any]) -> dict[str, int]:
+def _alphas(header: Header, found: Parts, config: dict[str, Any], made_for: list[str]) -> dict[str, int]:
+    """alpha -> on how many modules: from tensors of its own, else from PEFT's config."""
     if keys := [parts["alpha"] for parts in found.values() if "alpha" in parts]:
-        return dict(Counter(f"{lorafile.scalar(header, key):g}" for key in keys[:MAX_ALPHAS]).most_common())
-    said = {key: value for key, value in config.items() if key.split(".")[-1] == "lora_alpha"}
-    return dict(Counter(f"{value:g}" if isinstance(value, (int, float)) else str(value) for value in said.values()))
+        return _tallied(f"{lorafile.scalar(header, key):g}" for key in keys[:MAX_ALPHAS])
+    if not config or not made_for:
+        return {}
+    table = lorafile.lookup(shapes.base(made_for[0]))
+    ranks = {table[s]: header.tensors[p["down"]].shape[0] for s, p in found.items() if s in table and "down" in p}
+    return _tallied(f"{lorafile.alpha_of(config, module, rank):g}" for module, rank in ranks.items())
+
+
+def _tallied(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
 
 
 def _notes(header: Header, found: Parts, report: Report) -> Iterable[str]:

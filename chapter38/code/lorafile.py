@@ -39,6 +39,7 @@ KINDS = {  # what a part gives away, beyond a plain LoRA
     "dora": "DoRA", "mid": "LoCon with a Tucker core", "hada_w1_a": "LoHa",
     "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "lokr_w2": "LoKr",
 }  # fmt: skip
+MAX_PATTERNS = 5_000
 SPELLINGS = ("peft", "kohya", "comfyui")
 _TEXT = {"text_encoder": ("lora_te", "lora_te1"), "text_encoder_2": ("lora_te2",)}
 _CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
@@ -108,12 +109,12 @@ def load(path: "os.PathLike[str] | str", base: Base) -> Lora:
         part = SUFFIXES[suffix][0] if suffix else "unknown"
         found.setdefault(stem, {})[part] = key
     _refuse(where, header, found, table, base)
-    config = json.loads(header.metadata.get(METADATA_KEY, "{}"))
+    config = config_of(header)
     lora: Lora = {}
     for stem, keys in found.items():
         module = table[stem]
         down, up = header.read(keys["down"]), header.read(keys["up"])
-        alpha = scalar(header, keys["alpha"]) if "alpha" in keys else _alpha(config, module, down.shape[0])
+        alpha = scalar(header, keys["alpha"]) if "alpha" in keys else alpha_of(config, module, down.shape[0])
         lora[module.component, module.name] = Low(down, up, alpha)
     _finite(where, lora)
     return lora
@@ -179,18 +180,44 @@ def _usual(values: Iterable[Any]) -> Any:
     return min(Counter(values).items(), key=lambda item: (-item[1], item[0]))[0]
 
 
-def _alpha(config: dict[str, Any], module: Module, rank: int) -> float:
-    """The effective alpha of a PEFT file: from its metadata, by pattern where one fits; the rank where there is none."""
+def config_of(header: Header) -> dict[str, Any]:
+    """PEFT's config from a file's metadata, {} where there is none. Raises AdapterError where it is no JSON object."""
+    try:
+        config = json.loads(header.metadata.get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise AdapterError(f"{header.path.name}: its metadata {METADATA_KEY} is no JSON object, so alpha is unknown")
+    return config
+
+
+def alpha_of(config: dict[str, Any], module: Module, rank: int) -> float:
+    """The effective alpha of a PEFT file: from its metadata, by name where one fits; the rank where there is none.
+
+    PEFT allows regular expressions as names; those that say more than a name are refused, since a file's author could
+    choose one that never ends. Raises AdapterError on these, and on what is no number.
+    """
 
     def get(key: str, default: Any) -> Any:
         return config.get(f"{module.component}.{key}", config.get(key, default))
 
-    alpha = float(get("lora_alpha", rank))
-    for pattern, value in (get("alpha_pattern", None) or {}).items():
-        if re.match(pattern + "$" if pattern.startswith("^") else rf"(.*\.)?({pattern})$", module.name):
-            alpha = float(value)
-            break
+    try:
+        named = dict(get("alpha_pattern", None) or {})
+        if len(named) > MAX_PATTERNS:
+            raise ValueError(f"{len(named)} patterns of alpha; at most {MAX_PATTERNS} are read")
+        fitting = [float(value) for pattern, value in named.items() if _means(pattern, module.name)]
+        alpha = fitting[0] if fitting else float(get("lora_alpha", rank))
+    except (TypeError, ValueError) as error:
+        raise AdapterError(f"the adapter's metadata cannot be read: {str(error)[:120]}") from None
     return alpha * math.sqrt(rank) if get("use_rslora", False) else alpha  # rank-stabilised: alpha / √rank
+
+
+def _means(pattern: str, name: str) -> bool:
+    """Whether a name in PEFT's sense, such as `^unet\\.conv_in`, `conv_in` or `.*conv_in`, is this module's."""
+    plain = pattern.removeprefix("^").removeprefix(".*").removesuffix("$").replace("\\", "")
+    if not re.fullmatch(r"[\w.-]{1,300}", plain):
+        raise ValueError(f"{pattern[:60]!r} says more than a name")
+    return name == plain or (not pattern.startswith("^") and name.endswith(f".{plain.removeprefix('.')}"))
 
 
 def scalar(header: Header, key: str) -> float:

@@ -73,16 +73,15 @@ def plain(pipeline: Any, recipe: Any) -> Any:
 
 def drawing(rounds: int) -> Iterator[Row]:
     from chapter38.code import draw, draw_many, load
+    from chapter38.code.bench import loop_over_pipeline
 
     parts = load("postcards")
     pipeline, one, many = parts.put_together(), recipes(1)[0], recipes(PICTURES)
     pipeline.set_progress_bar_config(disable=True)
     alone = [seconds(lambda: draw(one, parts=parts)) for _ in range(rounds + 1)][1:]
     yield summary("seconds_warm", "a picture, model loaded (20 steps)", alone, "s")
-    yield in_turn(
-        "hand_over_pipeline", "the loop by hand, over Diffusers' pipeline: time",
-        lambda: draw(one, parts=parts), lambda: plain(pipeline, one), rounds,
-    )  # fmt: skip
+    says = "the loop by hand, over Diffusers' pipeline: time"
+    yield summary("hand_over_pipeline", says, loop_over_pipeline(parts, one, rounds))
     yield in_turn(
         "plain_over_batch", f"`for r in recipes: pipe(...)` over one pass of {PICTURES}: time",
         lambda: [plain(pipeline, r) for r in many], lambda: draw_many(many, parts=parts), rounds,

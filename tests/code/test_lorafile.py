@@ -113,6 +113,32 @@ def test_peft_s_alpha_comes_from_its_metadata(tmp_path: Path, metadata: dict[str
     assert load(path, POSTCARDS)["unet", "conv_in"].alpha == alpha
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"lora_alpha": []},
+        {"alpha_pattern": {"(a+)+$": 1}},
+        {"alpha_pattern": 3},
+        {"alpha_pattern": {f"m{i}": 1 for i in range(5_001)}},
+    ],
+)
+def test_hostile_metadata_is_refused_at_once(metadata: dict[str, object]) -> None:
+    with pytest.raises(AdapterError, match="metadata cannot be read"):
+        lorafile.alpha_of(metadata, POSTCARDS.modules["unet", "conv_in"], 4)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"), [("conv1", True), (r"^mid_block\.resnets\.0\.conv1", True), (".*conv1$", True), ("onv1", False)]
+)
+def test_names_in_patterns_mean_what_peft_means(pattern: str, fits: bool) -> None:
+    from peft.utils.other import get_pattern_key
+
+    name = "mid_block.resnets.0.conv1"
+    module = POSTCARDS.modules["unet", name]
+    assert (lorafile.alpha_of({"alpha_pattern": {pattern: 9}}, module, 4) == 9) is fits
+    assert (get_pattern_key([pattern], name) == pattern) is fits
+
+
 PLACE = ("unet", "conv_in")
 
 
