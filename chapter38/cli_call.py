@@ -1,6 +1,7 @@
 """The commands of the third rung: `price`, `advise`, `serve`."""
 
 from datetime import date, datetime
+from json import dumps as json_of
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,9 +48,7 @@ def price(
     rows = [_row(quote, per_month) for quote in found]
     crossing = None if workflow else _crossing(model, gpu, on)
     if json:
-        from chapter38.cli import emit
-
-        emit({"as_of": on.isoformat(), "model": model, "per_month": per_month, "quotes": rows, "break_even": crossing})
+        _emit({"as_of": on.isoformat(), "model": model, "per_month": per_month, "quotes": rows, "break_even": crossing})
         return
     columns = ("provider", "USD a picture", f"USD for {per_month:,}", "as of", "source")
     table = Table(*columns)
@@ -61,6 +60,10 @@ def price(
         print(_finding(crossing, gpu))
     for warning in dict.fromkeys(w for row in rows for w in row["warnings"]):
         say.print(f"note: {warning}", style="yellow", markup=False)
+
+
+def _emit(value: Any) -> None:
+    print(json_of(value, indent=2, ensure_ascii=False))
 
 
 def _row(quote: Any, per_month: int) -> dict[str, Any]:
@@ -142,9 +145,7 @@ def advise(
     needs = Needs(**(_asked(given) if ask else given))
     advice = decide(needs, as_of.date() if as_of else None)
     if json:
-        from chapter38.cli import emit
-
-        emit(_advice(advice))
+        _emit(_advice(advice))
         return
     print(advice.rung.title() + ("" if advice.reasons else ": nothing forces a step down"))
     for reason in advice.reasons:

@@ -68,8 +68,8 @@ if importlib.util.find_spec("chapter38") is None:
 from datetime import date
 from decimal import Decimal
 
-from chapter38 import Recipe, show
-from chapter38.call import Estimate, Quote, Rent, Traffic, Usage, break_even, month, price
+from chapter38 import show
+from chapter38.call import Estimate, Rent, Traffic, Usage, break_even, month, price
 from chapter38.show import bill
 
 TODAY = date(2026, 11, 24)  # prices as of this day; put date.today() here to read them as of yours

@@ -17,7 +17,7 @@ from chapter38 import code
 from chapter38.call.server.studio import DEFAULT, Limits, Refused, Studio
 from chapter38.recipe import Recipe
 
-HTTP = httpx.Client(timeout=120)
+HTTP = httpx.Client(timeout=600)
 BEARER = {"authorization": "Bearer made-up"}
 REPLICATE = "/v1/models/a/b/predictions"
 POSTS = {
@@ -107,11 +107,11 @@ def test_fal_queues(server):
 
 
 def settle(look, status):
-    for _ in range(600):
-        if (found := look())["status"] == status:
-            return found
+    end = time.monotonic() + 600
+    while (found := look())["status"] != status:
+        assert time.monotonic() < end, found
         time.sleep(0.05)
-    raise AssertionError(found)
+    return found
 
 
 def test_the_queue_is_bounded(monkeypatch):
