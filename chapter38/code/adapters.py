@@ -1,6 +1,5 @@
 """LoRAs on a loaded model: attached through PEFT, or merged into the weights; stacked, weighed, and taken off without a trace."""
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from chapter38.code import lorafile, models
+from chapter38.code.examine import card
 from chapter38.code.lorafile import Lora, Low
 from chapter38.code.parts import Parts
 from chapter38.code.shapes import Base
@@ -68,6 +68,8 @@ def merge(parts: Parts, adapters: Iterable[Adapter | str | tuple[str, float]]) -
     """
     detach(parts)
     wanted, state, base = _weighed(parts, adapters), _state(parts), base_of(parts)
+    if loose := [name for name in wanted if name not in _PATHS]:
+        raise AdapterError(f"{loose[0]!r} is attached but in no file; save it, then merge the file")
     for name, weight in wanted.items():
         for (component, module), low in lorafile.load(_PATHS[name], base).items():
             parameter = _component(parts, component).get_submodule(_real(parts, component, module)).weight
@@ -161,7 +163,9 @@ def _weighed(parts: Parts, adapters: Iterable[Adapter | str | tuple[str, float]]
         )
         if name not in _present(parts) or name in _PATHS:
             path = find(name, parts.name)
-            name = hashlib.sha256(path.read_bytes()).hexdigest()
+            name = models.sha256(path)
+            if card(path.parent).get("sha256", {}).get(path.name, name) != name:
+                raise AdapterError(f"{path.name} in {path.parent.name}: its SHA-256 is not the one on its card; it was changed or broken")
             _PATHS[name] = path
         wanted[name] = wanted.get(name, 0.0) + weight
     return {name: weight for name, weight in wanted.items() if weight}

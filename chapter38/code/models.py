@@ -84,7 +84,7 @@ def where(name: str) -> str:
 def seal(folder: "os.PathLike[str] | str") -> Path:
     """Write the SHA-256 of every weight file under `folder` into `sha256.json` there; `load` then checks them."""
     folder = Path(folder)
-    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in _own(folder) if path.suffix == ".safetensors"}
+    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in _own(folder) if path.suffix == ".safetensors"}
     target = folder / SEAL
     target.write_text(json.dumps(sums, indent=1) + "\n", "utf-8")
     return target
@@ -102,7 +102,7 @@ def checksums(folder: Path) -> dict[str, str]:
         if path.suffix in _PICKLES and not any(path.parent.glob("*.safetensors")):
             raise ModelError(f"{file}: is a pickle, which can run code when it is opened; expected .safetensors")
         if path.suffix == ".safetensors":
-            found[file] = _sha256(path)
+            found[file] = sha256(path)
     for file, digest in sealed.items():
         if file not in found:
             raise ModelError(f"{folder.name}: the weight file {file} is missing")
@@ -239,7 +239,7 @@ def _dtype(name: str) -> Any:
     return getattr(torch, registry().get(name, {}).get("dtype") or "float16")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     """Hashed once a process; the Hub's cache already names large files by their SHA-256."""
     if len(path.resolve().name) == 64:
         return path.resolve().name

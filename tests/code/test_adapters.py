@@ -72,6 +72,12 @@ def test_merged_is_unmerged_to_rounding(parts: Parts, tmp_path: Path) -> None:
     assert (beside - latents(parts, *pair)).abs().max() < ROUNDING
 
 
+def test_one_that_is_in_no_file_cannot_be_merged(parts: Parts, tmp_path: Path) -> None:
+    parts.pipeline.load_lora_weights(lora_file(tmp_path, adapting.base(parts)), adapter_name="loose")
+    with pytest.raises(AdapterError, match="'loose' is attached but in no file"):
+        adapters.merge(parts, ["loose"])
+
+
 def test_two_are_the_sum_of_their_deltas(parts: Parts, tmp_path: Path) -> None:
     base = adapting.base(parts)
     files = [lora_file(tmp_path, base, seed, ranks=(1, 3)) for seed in (0, 1)]
@@ -118,6 +124,13 @@ def test_names_files_folders_and_what_is_unknown(tmp_path: Path) -> None:
         adapters.find("dsuk")
     with pytest.raises(AdapterError, match=r"nobody/nothing.*not on this machine"):
         adapters.find("nobody/nothing")
+
+
+def test_a_file_that_is_not_what_its_card_says_is_refused(parts: Parts, tmp_path: Path) -> None:
+    lora = lora_file(tmp_path, adapting.base(parts))
+    (tmp_path / "card.json").write_text('{"sha256": {"peft0.safetensors": "0"}}')
+    with pytest.raises(AdapterError, match="not the one on its card"):
+        adapters.attach(parts, [lora])
 
 
 def test_the_receipt_s_files_are_those_that_act(parts: Parts, tmp_path: Path) -> None:
