@@ -11,7 +11,7 @@ from chapter38.code import draw_many
 from chapter38.measure.distance import frechet_unbiased
 from chapter38.measure.estimate import Estimate, share
 from chapter38.postcards import Scene, judge, judging_scenes
-from chapter38.recipe import Recipe
+from chapter38.recipe import Recipe, models
 
 BATCH = 32
 SEEN_SEED, HELD_OUT_SEED, RENDER_SEED = 5, 6, 7
@@ -45,7 +45,8 @@ def draw_scenes(
     scenes: Sequence[Scene], model: str = "postcards", first_seed: int = 0, on: Callable[[int], None] | None = None
 ) -> Iterator[Image.Image]:
     """Each scene drawn from its plain caption with the model's own sampler and guidance; `on(n)` after each batch."""
-    recipes = [Recipe(prompt=s.caption(), seed=first_seed + i, model=model) for i, s in enumerate(scenes)]
+    usual = models()["postcards"]["defaults"]
+    recipes = [Recipe(prompt=s.caption(), seed=first_seed + i, **{**usual, "model": model}) for i, s in enumerate(scenes)]
     for i in range(0, len(recipes), BATCH):
         batch = draw_many(recipes[i : i + BATCH])
         yield from (picture.image for picture in batch)
