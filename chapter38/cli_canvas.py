@@ -66,7 +66,8 @@ def run(
     [bold]chapter38 run workflow.json -o boat.png[/bold]
     """
     from chapter38.canvas.export import export as exported
-    from chapter38.canvas.run import Ran, run as run_graph
+    from chapter38.canvas.run import Ran
+    from chapter38.canvas.run import run as run_graph
 
     recipe, graph = load(file)
     if graph is None:

@@ -48,7 +48,8 @@ def banner(pictures: list[Picture], columns: int = 4) -> Figure:
     for axes, picture in zip(figure.subplots(rows, columns).flat, pictures, strict=True):
         axes.imshow(picture.image, interpolation="lanczos")
         axes.axis("off")
-        axes.text(0.5, -0.04, textwrap.fill(picture.recipe.prompt, 32), transform=axes.transAxes, ha="center", va="top", fontsize=8)
+        words = textwrap.fill(picture.recipe.prompt, 32)
+        axes.text(0.5, -0.04, words, transform=axes.transAxes, ha="center", va="top", fontsize=8)
     return figure
 
 

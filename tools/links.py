@@ -31,7 +31,8 @@ def first_cell(repository: str) -> str:
 
 def with_first_cell(lesson: str, repository: str) -> str:
     """A lesson's source with its first code cell as it should be."""
-    return re.sub(r"^# %%\n.*?(?=^# %%)", lambda _: first_cell(repository) + "\n", lesson, count=1, flags=re.MULTILINE | re.DOTALL)
+    first = re.compile(r"^# %%\n.*?(?=^# %%)", re.MULTILINE | re.DOTALL)
+    return first.sub(lambda _: first_cell(repository) + "\n", lesson, count=1)
 
 
 def ways(repository: str) -> str:

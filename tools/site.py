@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from tools import pages
-from tools.notebooks import ROOT, SOURCES, execute, fingerprint, lessons, read, write
+from tools.notebooks import ROOT, execute, fingerprint, lessons, read, write
 
 BOOK = ROOT / "book"
 BUILD = BOOK / "_build"

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 FREEZE = Path(__file__).with_name("pip-freeze.txt")
 TORCH = pinned()  # stands in for Colab's 2.11
+NOT_OURS = ("nvidia-", "cuda-", "triton", "setuptools")  # come with the build of torch
 RUNNER = ("ipykernel", "ipython", "jupytext", "nbclient", "nbformat", "pyyaml")
 STARRED = [entry["name"] for entry in json.loads((ROOT / "book/lessons.json").read_text("utf-8")) if "core" in entry["routes"]]
 HOW = (
@@ -42,7 +43,7 @@ def shipped() -> dict[str, str]:
     """name -> version, as Colab ships them; CUDA's own packages aside, which come with the build of torch."""
     lines = FREEZE.read_text("utf-8").splitlines()
     rows = {canonical(name): version for name, _, version in (line.partition("==") for line in lines) if version}
-    return {name: version for name, version in rows.items() if not name.startswith(("nvidia-", "cuda-", "triton"))}
+    return {name: version for name, version in rows.items() if not name.startswith(NOT_OURS)}
 
 
 def needed() -> set[str]:

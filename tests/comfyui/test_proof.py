@@ -1,6 +1,6 @@
 """The proof: Code, `run` and a real ComfyUI draw the same picture to 1/255, or the row says why not and by how much.
 
-The last whole run is book/comfyui-proof.json, which the site shows. A limit holds for every row that is not refused; of a
+The last run is book/comfyui-proof.json, which the site shows. A limit holds for every row that is not refused; of a
 refused one, the difference is measured all the same.
 """
 
@@ -16,8 +16,7 @@ from chapter38 import Picture, Recipe
 from chapter38.canvas import export, run
 from chapter38.canvas.client import Server
 from chapter38.canvas.graph import Graph
-from chapter38.code import draw
-from chapter38.code import samplers
+from chapter38.code import draw, samplers
 from chapter38.errors import CannotExpress
 from tests.comfyui.rows import FORCED, Row, rows
 
@@ -28,10 +27,10 @@ pytestmark = pytest.mark.comfyui
 
 @pytest.fixture(scope="module")
 def table(server: Server) -> Iterator[dict[Row, dict[str, Any]]]:
-    """Collects what was measured; written only where every row was."""
+    """Collects what was measured, and writes it down with how many rows there are in all."""
     found: dict[Row, dict[str, Any]] = {}
     yield found
-    if len(found) == len(ROWS):
+    if len(found) > len(ROWS) // 2:  # a few rows tried by name are no result
         RESULT.write_text(json.dumps(_report(server, found), indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -44,7 +43,7 @@ def _report(server: Server, found: dict[Row, dict[str, Any]]) -> dict[str, Any]:
     same = [line for line in lines if line["refused"] is None]
     return {
         "comfyui": server.version(), "date": datetime.now(UTC).date().isoformat(), "versions": versions(),
-        "unit": "1/255, largest difference of any channel of any pixel", "rows": len(lines), "same": len(same),
+        "unit": "1/255, largest difference of any channel of any pixel", "rows": len(ROWS), "measured": len(lines), "same": len(same),
         "largest": max(line["code_server"] for line in same), "table": lines,
     }  # fmt: skip
 
