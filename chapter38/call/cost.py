@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from chapter38.call.prices import Estimate, HardwareRow, PriceRow, known_hardware, known_prices
+from chapter38.call.prices import STALE_AFTER, Estimate, HardwareRow, PriceRow, day, known_hardware, known_prices
 from chapter38.picture import Price
 from chapter38.recipe import Recipe
 
@@ -155,7 +155,7 @@ def price(
     provider   the cheapest where several sell it and none is named
     variant    a quality or resolution that the provider prices apart: "low", "4K", "high 1024x1536"
     usage      what was counted (tokens from a reply, GPU seconds); from the recipe where left out
-    gpu        price it on this rented card instead of at a provider
+    gpu        price it by its seconds on this card: rented, or at a provider that bills a card by the second
     as_of      only what was known on that day counts; today where left out
     """
     on = as_of or date.today()
@@ -167,7 +167,7 @@ def price(
     name = model or (recipe.model if recipe else str(what))
     counted = usage or (Usage.of(recipe) if recipe else Usage.square(1024))
     if gpu:
-        return _on_card(name, recipe, counted, gpu, on)
+        return _on_card(name, recipe, counted, gpu, provider, on)
     size = f"{recipe.width}x{recipe.height}" if recipe else "1024x1024"
     return quotes(name, counted, variant, size, on, provider)[0]
 
@@ -244,21 +244,25 @@ def _passes(recipe: Recipe | None, usage: Usage) -> list[tuple[Decimal | None, D
     return [(Decimal(recipe.steps), Decimal(recipe.width * recipe.height)), (again, pixels)]
 
 
-def _on_card(model: str, recipe: Recipe | None, usage: Usage, gpu: str, on: date) -> Quote:
-    """A picture's GPU seconds on a rented card, at the median hour, the card never idle."""
+def _on_card(model: str, recipe: Recipe | None, usage: Usage, gpu: str, provider: str | None, on: date) -> Quote:
+    """A picture's GPU seconds: at the provider's price of a second, else at the median hour of a card never idle."""
     seconds = usage.second
     if seconds is None:
         parts = [seconds_on(model, gpu, on, steps=steps, pixels=pixels) for steps, pixels in _passes(recipe, usage)]
         seconds = sum((part.mid for part in parts if part), Decimal(0)) or None
-    hour = Estimate.spread(known_hardware("usd_hour", on, gpu=gpu))
-    missing = [what for what, value in (("seconds a picture", seconds), ("USD an hour", hour)) if value is None]
-    if missing or seconds is None or hour is None:
+    by_second = known_hardware("usd_second", on, gpu=gpu, of=provider) if provider else []
+    rows = by_second or known_hardware("usd_hour", on, gpu=gpu, of=provider)
+    rate = Estimate.spread(rows)
+    missing = [what for what, value in (("seconds a picture", seconds), ("price of its time", rate)) if value is None]
+    if seconds is None or rate is None:
         why = f"unknown: no dated {' and no '.join(missing)} of {model} on {gpu} as of {on}"
         return Quote(None, (), (why,), gpu, model)
-    rows = known_hardware("usd_hour", on, gpu=gpu)
-    oldest = min(row.as_of for row in rows)
-    line = Line(f"GPU second on {gpu}, never idle", seconds, seconds * hour.mid / 3600, oldest, hour.source)
-    return Quote(line.usd, (line,), ("excluded: idle time, operations; see break_even",), gpu, model)
+    usd = seconds * (rate.mid if by_second else rate.mid / 3600)
+    idle = "setup and idle not billed" if by_second else "never idle"
+    line = Line(f"GPU second on {gpu}, {idle}", seconds, usd, min(row.as_of for row in rows), rate.source)
+    notes = [f"stale: {row.of}'s {gpu} is priced as of {row.as_of}" for row in rows if on - day(row.as_of) > STALE_AFTER]
+    excluded = [] if by_second else ["excluded: idle time, operations; see break_even"]
+    return Quote(usd, (line,), (*excluded, *dict.fromkeys(notes)), provider or gpu, model)
 
 
 def month(

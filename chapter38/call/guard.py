@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import NoReturn
 
 from chapter38.call.cost import Quote
-from chapter38.errors import ProviderError
+from chapter38.errors import MissingExtra, ProviderError
 from chapter38.picture import Picture
 
 HIDDEN = "•••"
@@ -102,6 +102,9 @@ class Guard:
         except CallFailed as error:
             entry.state = "not billed" if error.billed == "no" else "maybe billed"
             entry.usd = Decimal(0) if error.billed == "no" else entry.usd
+            raise
+        except (ProviderError, MissingExtra):  # it never got as far as the wire
+            del self.ledger[intent]
             raise
         entry.state = "drawn"
         paid = entry.picture.receipt.lock.price if entry.picture.receipt else None

@@ -7,6 +7,7 @@ Every SDK's own retries are off, so that one call is one POST.
 import base64
 import io
 import math
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,8 +117,12 @@ def replicate_send(body: Body, model: str, key: str, address: str, timeout: floa
     replicate = _import("replicate")
     client = replicate.Client(api_token=key, base_url=address, timeout=timeout)
     prediction = client.models.predictions.create(model=model, wait=True, **body)
+    end = time.monotonic() + timeout
     while prediction.status in ("starting", "processing"):  # the SDK's run() takes "processing" for an end
-        prediction.wait()
+        if time.monotonic() > end:
+            raise TimeoutError(f"still {prediction.status} after {timeout:g} s, prediction {prediction.id}")
+        time.sleep(0.25)
+        prediction.reload()
     if prediction.status != "succeeded" or not prediction.output:
         raise replicate.exceptions.ModelError(prediction)
     output = prediction.output[0] if isinstance(prediction.output, list) else prediction.output

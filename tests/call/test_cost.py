@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from chapter38.call import Estimate, Quote, Rent, Traffic, Usage, break_even, month, price
 from chapter38.call.breakeven import crossing
-from chapter38.call.cost import quotes, seconds_on
-from chapter38.call.prices import FACTS, METERS, all_hardware, all_prices, day, known_hardware, known_prices
+from chapter38.call.cost import _quote, quotes, seconds_on
+from chapter38.call.prices import FACTS, METERS, PriceRow, all_hardware, all_prices, day, known_hardware, known_prices
 from chapter38.recipe import Pixels, Recipe
 
 ON = date(2026, 11, 24)
@@ -78,6 +78,20 @@ def test_steps_and_seconds_are_counted():
     assert price(recipe, gpu="A10", as_of=ON).usd == twice.mid * D("1.29") / 3600
     hires = Recipe(prompt="", steps=20, hires={"scale": 2, "steps": 10})
     assert (Usage.of(hires).step, Usage.of(hires).megapixel) == (30, D(4 * 128 * 128) / 10**6)
+
+
+def test_a_provider_that_bills_the_second_bills_no_idle():
+    by_second = price("sdxl", gpu="A100 80GB", provider="replicate", as_of=ON)
+    seconds = seconds_on("sdxl", "A100 80GB", ON, pixels=1024**2).mid
+    assert by_second.usd == seconds * D("0.0014") and "stale" in by_second.warnings[0]
+    own = price("sdxl", gpu="A100 80GB", provider="azure", usage=Usage(second=D(10)), as_of=ON)
+    assert own.usd == 10 * D("3.673") / 3600
+
+
+def test_steps_are_priced_where_a_provider_prices_steps():
+    row = PriceRow("p", "m", "", "step", D("0.00035"), 1, "2026-11-01", "", "an invented row")
+    assert _quote([row], Usage(step=D(4)), "", "1024x1024", ON).usd == D("0.0014")
+    assert _quote([row], Usage(), "", "1024x1024", ON).usd is None
 
 
 def test_unknown_is_unknown_not_zero():

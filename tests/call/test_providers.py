@@ -204,6 +204,16 @@ def test_one_intent_is_paid_once(server, broken):
                 draw(BOAT, "fal", address=broken, guard=other)
 
 
+def test_what_never_left_may_be_tried_again(server, monkeypatch):
+    guard = Guard()
+    key = os.environ["REPLICATE_API_TOKEN"]
+    monkeypatch.delenv("REPLICATE_API_TOKEN")
+    with pytest.raises(ProviderError, match="REPLICATE_API_TOKEN"):
+        draw(BOAT.but(steps=1), "replicate", address=server[0], guard=guard)
+    monkeypatch.setenv("REPLICATE_API_TOKEN", key)
+    assert draw(BOAT.but(steps=1), "replicate", address=server[0], guard=guard).image.size == (128, 128)
+
+
 def test_expected_tokens_let_a_cap_reckon():
     guard = Guard(cap_usd=D("0.01"))
     with pytest.raises(OverBudget, match="unknown"):
