@@ -124,12 +124,7 @@ show.pictures(
 tokenizer, text_encoder, unet = pipeline.tokenizer, pipeline.text_encoder, pipeline.unet
 scheduler, vae = pipeline.scheduler, pipeline.vae
 
-
 # %%
-def millions(part):
-    return f"{sum(p.numel() for p in part.parameters()) / 1e6:.2f} M" if hasattr(part, "parameters") else "none"
-
-
 turns = {
     "tokenizer": "text into numbers",
     "text_encoder": "numbers into vectors, one for each place",
@@ -137,11 +132,11 @@ turns = {
     "scheduler": "a prediction into latents with a little less noise",
     "vae": "latents into pixels, and back",
 }
-rows = [
-    {"part": name, "class": type(part).__name__, "weights": millions(part), "turns": turned}
-    for name, turned in turns.items()
-    for part in [pipeline.components[name]]
-]
+rows = []
+for name, turned in turns.items():
+    part = pipeline.components[name]
+    weights = sum(p.numel() for p in part.parameters()) / 1e6 if hasattr(part, "parameters") else 0
+    rows.append({"part": name, "class": type(part).__name__, "weights": f"{weights:.2f} M", "turns": turned})
 show.table(rows, "Three networks and two pieces of arithmetic; nearly all weights are in the denoiser.")
 
 # %% [markdown]

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from chapter38.show.figures import figure as figure
     from chapter38.show.figures import pictures as pictures
     from chapter38.show.figures import table as table
+    from chapter38.show.ladder import explorer as explorer
+    from chapter38.show.ladder import ladder as ladder
     from chapter38.show.profile import Profile as Profile
     from chapter38.show.profile import profile as profile
     from chapter38.show.profile import sweep as sweep
@@ -17,5 +19,5 @@ if TYPE_CHECKING:
 
 __getattr__ = lazy(__name__, {
     "Shown": "figures", "axes": "figures", "figure": "figures", "pictures": "figures", "table": "figures",
-    "Profile": "profile", "profile": "profile", "sweep": "profile", "slider": "slider",
+    "explorer": "ladder", "ladder": "ladder", "Profile": "profile", "profile": "profile", "sweep": "profile", "slider": "slider",
 })  # fmt: skip
