@@ -45,7 +45,7 @@ def test_a_spacing_descends_to_zero(spacing, steps, flow):
 @pytest.mark.parametrize("steps", [1, 7, 20])
 def test_diffusers_spacings_are_diffusers_numbers(spacing, steps):
     theirs = samplers.scheduler("euler", spacing, CONFIG, steps).sigmas
-    assert torch.allclose(sigmas(spacing, SCHEDULE, steps), theirs, rtol=1e-5)
+    assert torch.allclose(sigmas(spacing, SCHEDULE, steps), theirs, rtol=1e-4)  # float64 against float32 betas
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "trailing"])
@@ -56,7 +56,7 @@ def test_flow_spacings_are_diffusers_numbers(spacing):
 
 def test_karras_is_diffusers_numbers_over_the_whole_range():
     theirs = samplers.scheduler("dpmpp_2m", "karras", CONFIG, 12).sigmas
-    assert torch.allclose(sigmas("karras", SCHEDULE, 12), theirs, rtol=1e-5)
+    assert torch.allclose(sigmas("karras", SCHEDULE, 12), theirs, rtol=1e-4)
 
 
 @given(steps=st.integers(1, 40))
