@@ -54,10 +54,19 @@ def draw_scenes(
             on(len(batch))
 
 
+def to_draw(seen: int) -> int:
+    """How many pictures `measure(seen)` draws."""
+    return seen + _unseen(seen)
+
+
+def _unseen(seen: int) -> int:
+    return max(64, seen // 4)
+
+
 def measure(seen: int = 512, model: str = "postcards", on: Callable[[int], None] | None = None) -> World:
     """Draw `seen` scenes and a quarter as many of held-out pairs, and judge them. `on(n)` after each n pictures."""
     scenes = judging_scenes(SEEN_SEED, seen)
-    unseen = judging_scenes(HELD_OUT_SEED, max(64, seen // 4), held_out=True)
+    unseen = judging_scenes(HELD_OUT_SEED, _unseen(seen), held_out=True)
     drawn = partial(draw_scenes, model=model, on=on)
     pictures, others = list(drawn(scenes)), list(drawn(unseen, first_seed=10_000))
     agreement = judge.agreement(pictures, scenes)
