@@ -8,14 +8,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from chapter38.errors import CannotExpress, Chapter38Error
+    from chapter38.ladder import Needs, advise
     from chapter38.picture import Picture, Receipt
     from chapter38.recipe import Recipe
 
-__all__ = ["CannotExpress", "Chapter38Error", "Picture", "Receipt", "Recipe", "__version__", "draw"]
+__all__ = ["CannotExpress", "Chapter38Error", "Needs", "Picture", "Receipt", "Recipe", "__version__", "advise", "draw"]
 
 __getattr__ = lazy(__name__, {
     "Recipe": "recipe", "Picture": "picture", "Receipt": "picture", "CannotExpress": "errors",
-    "Chapter38Error": "errors",
+    "Chapter38Error": "errors", "Needs": "ladder", "advise": "ladder",
 })  # fmt: skip
 
 
