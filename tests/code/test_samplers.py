@@ -67,7 +67,7 @@ def test_comfyui_spacings_by_their_definitions(steps):
     for beta in betas:
         bar *= 1 - beta
         level.append(math.sqrt((1 - bar) / bar))
-    simple = [level[999 - int(i * 1000 / steps)] for i in range(steps)]
+    simple = [level[999 - int(i * (1000 / steps))] for i in range(steps)]
     assert torch.allclose(sigmas("simple", SCHEDULE, steps)[:-1], torch.tensor(simple), rtol=1e-5)
     uniform = level[1 :: max(1000 // steps, 1)][::-1]
     assert torch.allclose(sigmas("ddim_uniform", SCHEDULE, steps)[:-1], torch.tensor(uniform), rtol=1e-5)
