@@ -165,7 +165,7 @@ def _weighed(parts: Parts, adapters: Iterable[Adapter | str | tuple[str, float]]
             path = find(name, parts.name)
             name = models.sha256(path)
             if card(path.parent).get("sha256", {}).get(path.name, name) != name:
-                raise AdapterError(f"{path.name} in {path.parent.name}: its SHA-256 is not the one on its card; it was changed or broken")
+                raise AdapterError(f"{path.parent.name}/{path.name}: its SHA-256 is not the one on its card")
             _PATHS[name] = path
         wanted[name] = wanted.get(name, 0.0) + weight
     return {name: weight for name, weight in wanted.items() if weight}
