@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -116,3 +117,9 @@ def test_a_picture_that_was_tampered_with_is_refused():
 def test_the_schema_is_published():
     schema = Recipe.model_json_schema()
     assert set(schema["properties"]) == set(Recipe.model_fields) and schema["required"] == ["prompt"]
+
+
+def test_the_published_schema_is_that_of_the_class() -> None:
+    """Written by `json.dumps(Recipe.model_json_schema(), indent=1, ensure_ascii=False)`."""
+    published = files("chapter38") / "recipe.schema.json"
+    assert json.loads(published.read_text("utf-8")) == Recipe.model_json_schema()
