@@ -16,11 +16,11 @@ from chapter38.recipe import Recipe
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 
 
-def picture(prompt="a boat", **chunks):
+def picture(words="a boat", **chunks):
     image = Image.linear_gradient("L").resize((16, 8)).convert("RGB")
     price = Price(usd="0.0031", as_of="2026-11-24", source="a list")
     lock = Lock(rung="code", model="postcards", weights={"unet": "0" * 64}, notes=("one",), price=price)
-    return Picture(image, Recipe(prompt=prompt, seed=2**63), Receipt(lock, Meter(seconds={"load": 1.0})), chunks)
+    return Picture(image, Recipe(prompt=words, seed=2**63), Receipt(lock, Meter(seconds={"load": 1.0})), chunks)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
