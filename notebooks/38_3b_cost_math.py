@@ -364,7 +364,7 @@ assert card.month(few) > 30 * few * Decimal("0.003")
 # | another month | the method | every price: run `chapter38 price --as-of` with the day's date |
 # | spot and preemptible cards | the hour's price | utilisation: what is interrupted is drawn again |
 #
-# **On real models:** the seconds here are published measurements with source and date, taken by others; on a GPU of
+# **On real models**: the seconds here are published measurements with source and date, taken by others; on a GPU of
 # our own: *not yet run*. Put in yours: replace `seconds` by your own `(low, middle, high)`.
 #
 # ## Exercises

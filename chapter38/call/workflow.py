@@ -80,7 +80,10 @@ def _sampler(prompt: Prompt, name: str, inputs: dict[str, Any], gpu: str | None,
 
 
 def _named(name: str, quote: Quote) -> Quote:
-    lines = tuple(replace(line, what=f"node {name}: {quote.provider} {line.what}") for line in quote.lines)
+    """The quote with its lines named after the node: a card's seconds, or what the partner sells."""
+    sold = f"{quote.provider} {quote.model}"
+    named = (line.what if line.what.startswith("GPU") else sold for line in quote.lines)
+    lines = tuple(replace(line, what=f"node {name}: {what}") for line, what in zip(quote.lines, named, strict=True))
     return replace(quote, lines=lines)
 
 

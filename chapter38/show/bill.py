@@ -48,6 +48,10 @@ def tornado(found: BreakEven, title: str = "") -> Shown:
     never = 1.15 * max([middle, *(float(end) for bar in found.bars for end in (bar.at_low, bar.at_high) if end)])
     for place, bar in enumerate(reversed(found.bars)):
         ends = ((bar.at_low, bar.estimate.low, CALL), (bar.at_high, bar.estimate.high, RENT))
+        if not bar.swing:
+            words = f" {float(ends[0][1]):.3g} to {float(ends[1][1]):.3g}: no effect"
+            ax.annotate(words, (middle, place), va="center", fontsize=8)
+            continue
         for end, value, colour in ends:
             reach = never if end is None else float(end)
             ax.barh(place, reach - middle, left=middle, color=colour, height=0.6, hatch="//" if end is None else "")
@@ -56,6 +60,7 @@ def tornado(found: BreakEven, title: str = "") -> Shown:
     ax.axvline(middle, color="black", linewidth=1)
     ax.set_yticks(range(len(found.bars)), [WORDS[bar.name] for bar in reversed(found.bars)])
     ax.margins(x=0.15)
+    ax.locator_params(axis="x", nbins=5)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     spans = "; ".join(f"{WORDS[b.name]}: {_said(b.at_low)} to {_said(b.at_high)}" for b in found.bars)
     return figure(fig, f"Bars around {middle:,.0f} pictures a month, the longest on top. {spans}.")
