@@ -72,4 +72,4 @@ def test_the_measure_of_the_subject_tells_the_windmill() -> None:
 def test_the_scenes_of_the_repair() -> None:
     scenes = lora.white_rockets(random.Random(1), 30)
     pairs = [(scene.object, scene.colour) for scene in scenes]
-    assert pairs.count(("rocket", "white")) == 20 and len(set(pairs)) > 5
+    assert 20 <= pairs.count(("rocket", "white")) < 25 and len(set(pairs)) > 5
