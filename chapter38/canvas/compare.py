@@ -64,20 +64,19 @@ def _problems(api: dict[str, Any], id: str, folder: Path | None) -> Iterator[tup
         field = kind.input(name) if kind else None
         if is_link(value):
             yield from _link(api, name, value, field)
-        elif field and not field.is_widget and not field.type.startswith("COMFY_"):
+        elif field and field.type in facts.sockets() and not field.is_widget:
             yield (f"{name} needs a link to a {field.type}, not the value {value!r:.40}",)
         elif problem := outside(field, value):
             yield (problem,)
         elif folder and name in facts.FOLDERS and name != "image" and not (folder / facts.FOLDERS[name] / str(value)).exists():
             yield (f"{name}: no file {value!r} in {folder.name}/{facts.FOLDERS[name]}",)
     for field in kind.inputs if kind else ():
-        grows = field.type.startswith("COMFY_") and any(name.startswith(f"{field.name}.") for name in inputs)
-        if field.required and field.name not in inputs and not grows:
-            yield (
-                f"{field.name} is not connected; it needs a {field.type}"
-                if not field.is_widget
-                else f"{field.name} has no value",
-            )
+        if not field.required or field.name in inputs:
+            continue
+        if field.is_widget and field.options != ():
+            yield (f"{field.name} has no value",)
+        elif field.type in facts.sockets() - {"*"}:
+            yield (f"{field.name} is not connected; it needs a {field.type}",)
 
 
 def _link(api: dict[str, Any], name: str, value: Any, field: facts.Input | None) -> Iterator[tuple[str]]:

@@ -317,7 +317,7 @@ def outside(field: facts.Input | None, value: Any) -> str | None:
     """What is wrong with a widget's value, in words; None where nothing is."""
     if field is None or isinstance(value, (list, dict)):
         return None
-    if field.options is not None and value not in field.options:
+    if field.options and value not in field.options:
         return f"has no {field.name} {value!r}"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if field.least is not None and value < field.least:

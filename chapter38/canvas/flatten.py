@@ -94,6 +94,8 @@ def _spell(scope: Scope, node: Node) -> dict[str, Any]:
             inputs[name] = {"__value__": value} if isinstance(value, list) else value
         elif given is not None and (name in given or _differs(node, name, value)):
             inputs[name] = value
+    if given is None and node.kind and len(node.kind.widgets) > len(node.widgets):
+        inputs = _defaults(node.kind) | inputs  # an older file, from before the node had them
     for at, slot in enumerate(node.inputs):
         source = _input(scope, node, at, str(slot.get("type", "*")), 0)
         if isinstance(source, Value):
@@ -105,6 +107,11 @@ def _spell(scope: Scope, node: Node) -> dict[str, Any]:
         return {**node.api, "inputs": inputs}
     meta = {"title": node.label, **({"unnamed_widgets": unnamed} if unnamed else {})}
     return {"inputs": inputs, "class_type": node.type, "_meta": meta}
+
+
+def _defaults(kind: facts.Kind) -> dict[str, Any]:
+    grows = any(field.grows for field in kind.inputs)
+    return {} if grows else {field.name: field.default for field in kind.inputs if field.is_widget and field.default is not None}
 
 
 def _differs(node: Node, name: str, value: Any) -> bool:

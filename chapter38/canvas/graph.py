@@ -112,18 +112,18 @@ class Graph:
         """From `{"5": {"class_type", "inputs"}}`, which a server executes. Positions are worked out."""
         from chapter38.canvas.layout import place
 
-        return place(_guard(lambda: _from_api(copy.deepcopy(value))))
+        return place(guarded(lambda: _from_api(copy.deepcopy(value))))
 
     @classmethod
     def from_ui(cls, value: Json) -> "Graph":
         """From what the editor saves, schema 0.4 or 1, with its subgraphs."""
-        return _guard(lambda: _from_ui(copy.deepcopy(value), "workflow"))
+        return guarded(lambda: _from_ui(copy.deepcopy(value), "workflow"))
 
     def api(self) -> dict[str, Json]:
         """API JSON: subgraphs flattened (ids like "12:7"), reroutes, primitives, muted and bypassed nodes resolved."""
         from chapter38.canvas.flatten import flatten
 
-        return flatten(self)
+        return guarded(lambda: flatten(self))
 
     def ui(self) -> dict[str, Json]:
         """UI JSON, as the editor saves it."""
@@ -156,11 +156,11 @@ class Graph:
         return svg(self)
 
 
-def _guard(read: Callable[[], T]) -> T:
+def guarded(read: Callable[[], T]) -> T:
     """Whatever a hostile file provokes while it is read leaves as a GraphError."""
     try:
         return read()
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         if isinstance(error, GraphError):
             raise
         raise GraphError(f"not a workflow: {type(error).__name__}: {error}") from None

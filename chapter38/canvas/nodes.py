@@ -81,6 +81,12 @@ def kinds() -> dict[str, Kind]:
     return {name: _kind(name, row) for name, row in rows.items()}
 
 
+@cache
+def sockets() -> frozenset[str]:
+    """Every type that some node gives, and a link can carry."""
+    return frozenset(type for row in kinds().values() for _, type in row.outputs if not type.startswith("COMFY_"))
+
+
 def kind(type: str) -> Kind | None:
     """The facts of one class of node; None where it is unknown, which is no error."""
     return kinds().get(type)

@@ -10,7 +10,7 @@ from typing import Any
 
 from chapter38.canvas import nodes as facts
 from chapter38.canvas.export import comfy_names, last_steps, sigma_text, window
-from chapter38.canvas.graph import Graph, is_link
+from chapter38.canvas.graph import Graph, guarded, is_link
 from chapter38.canvas.spelling import (
     FAMILIES,
     FLUX_SHIFT,
@@ -39,7 +39,7 @@ def read(graph: Graph, folder: Path | None = None) -> tuple[Recipe, list[str]]:
     GraphError where there is no recipe in it at all: no sampler between a model and a saved picture.
     """
     reader = _Reader(graph.api(), graph.pictures, folder)
-    fields = reader.recipe()
+    fields = guarded(reader.recipe)
     try:
         return Recipe(**fields), reader.misfits
     except RecipeError as error:
@@ -48,7 +48,7 @@ def read(graph: Graph, folder: Path | None = None) -> tuple[Recipe, list[str]]:
 
 class _Reader:
     def __init__(self, api: dict[str, Any], pictures: Mapping[str, Pixels], folder: Path | None) -> None:
-        self.api, self.pictures, self.folder = api, pictures, folder
+        self.api, self.pictures, self.folder = switched(api), pictures, folder
         self.misfits: list[str] = []
         self.seen: set[str] = set()
 
@@ -67,11 +67,13 @@ class _Reader:
     def value(self, id: str, name: str, default: Any = None) -> Any:
         """A widget's value; one that comes through a link is followed to a node that just holds it."""
         value = self.api[id].get("inputs", {}).get(name, default)
-        if is_link(value) and value[0] in self.api:
+        if is_link(value) and value[0] not in self.api:
+            return default
+        if is_link(value):
             held = self.api[value[0]].get("inputs", {})
             if self.type(value[0]).startswith("Primitive") and "value" in held:
                 self.seen.add(value[0])
-                return held["value"]
+                return self.value(value[0], "value", default)
             self.misfit(id, f"{name} is computed by node {value[0]} ({self.title(value[0])})")
             return default
         return value
@@ -81,7 +83,7 @@ class _Reader:
         value = self.api[id].get("inputs", {}).get(name)
         return value[0] if is_link(value) and value[0] in self.api else None
 
-    def walk(self, id: str | None, name: str, depth: int = 0) -> list[str]:
+    def walk(self, id: str | None, name: str) -> list[str]:
         """Node, the node that feeds its input `name`, and so on."""
         chain: list[str] = []
         while id is not None and id not in chain:
@@ -96,7 +98,7 @@ class _Reader:
     # --- from the saved picture back to the loaders ---
 
     def recipe(self) -> dict[str, Any]:
-        sampler, latent, decode = self.last_sampler()
+        sampler, decode = self.last_sampler()
         fields: dict[str, Any] = {}
         first = self.first_pass(sampler)
         model = self.models(first, decode, fields)
@@ -105,11 +107,11 @@ class _Reader:
         self.prompts(first, model, fields)
         if first != sampler:
             self.hires(sampler, first, fields)
-        self.leftover()
+        self.leftover(sampler, decode)
         return fields
 
-    def last_sampler(self) -> tuple[str, str, str | None]:
-        """(sampler, node that gives its picture, VAEDecode) behind the picture that is saved last."""
+    def last_sampler(self) -> tuple[str, str | None]:
+        """(sampler, VAEDecode) behind the picture that is saved last."""
         saves = [id for id in self.api if self.type(id) in SAVES] or [
             id for id in self.api if (kind := facts.kind(self.type(id))) and kind.is_output
         ]
@@ -124,7 +126,7 @@ class _Reader:
                 self.misfit(other, "a second picture; only one fits a recipe")
         decode = next((id for id in self.back(save) if self.type(id) == "VAEDecode"), None)
         self.seen.add(save)
-        return sampler, save, decode
+        return sampler, decode
 
     def back(self, id: str | None) -> list[str]:
         """Everything upstream of a node, nearest first."""
@@ -299,7 +301,8 @@ class _Reader:
             self.seen.add(id)
             type = self.type(id)
             if type.startswith("Empty"):
-                fields |= {side: self.value(id, side) for side in ("width", "height")}
+                sides = {side: self.value(id, side) for side in ("width", "height")}
+                fields |= {side: value for side, value in sides.items() if value is not None}
                 if self.value(id, "batch_size", 1) != 1:
                     self.misfit(id, "several pictures at once; a recipe draws one")
             elif type == "SetLatentNoiseMask":
@@ -440,13 +443,31 @@ class _Reader:
             by = width / base[0] if base[0] else None
         return by
 
-    def leftover(self) -> None:
-        for id, node in self.api.items():
-            kind = facts.kind(self.type(id))
-            if id in self.seen or self.type(id).startswith("Preview"):
-                continue
-            what = "is not known" if kind is None else "has no part in the recipe"
-            self.misfit(id, f"{node['class_type']} {what}")
+    def leftover(self, sampler: str, decode: str | None) -> None:
+        """What the saved picture depends on, and no step above has taken in."""
+        for id in {*self.back(decode), *self.back(sampler)} - self.seen:
+            why = "is not known" if facts.kind(self.type(id)) is None else "has no part in the recipe"
+            self.misfit(id, f"{self.type(id)} {why}")
+
+
+def switched(api: dict[str, Any]) -> dict[str, Any]:
+    """The workflow without its If/Else switches: what hangs on one hangs on the branch that it is set to."""
+
+    def settled(value: Any, depth: int = 0) -> Any:
+        node = api.get(value[0]) if is_link(value) else None
+        if node is None or depth > 50:
+            return value
+        inputs = node.get("inputs", {})
+        if node["class_type"] == "ComfySwitchNode":
+            chosen = settled(inputs.get("switch"), depth + 1)
+            branch = inputs.get("on_true" if chosen else "on_false") if isinstance(chosen, bool) else None
+            return value if branch is None else settled(branch, depth + 1)
+        return settled(inputs["value"], depth + 1) if node["class_type"] == "PrimitiveBoolean" else value
+
+    gone = {id for id, node in api.items() if node["class_type"] in ("ComfySwitchNode", "PrimitiveBoolean")}
+    out = {id: {**node, "inputs": {k: settled(v) for k, v in node.get("inputs", {}).items()}} for id, node in api.items()}
+    used = {v[0] for id, node in out.items() if id not in gone for v in node["inputs"].values() if is_link(v)}
+    return {id: node for id, node in out.items() if id not in gone - used}
 
 
 def within(folder: Path, name: str) -> Path | None:

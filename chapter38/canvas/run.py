@@ -92,7 +92,7 @@ class Runner:
                 problems.append(f"node {id} ({compare.way(graph, id)}): {type} does not run here; {nearest(type, FUNCTIONS)}")
         if problems:
             raise GraphError("; ".join(problems))
-        return [id for id in TopologicalSorter({id: before[id] for id in wanted}).static_order()]
+        return list(TopologicalSorter({id: before[id] for id in wanted}).static_order())
 
     def finish(self, graph: Graph, seconds: float) -> Picture:
         from chapter38.code.draw import versions

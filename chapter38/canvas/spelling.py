@@ -47,7 +47,7 @@ class Family:
     lean: float = 1.0
 
 
-_ONE_FILE = {"CheckpointLoaderSimple": {}}
+_ONE_FILE: dict[str, dict[str, str]] = {"CheckpointLoaderSimple": {}}
 _FLUX = {
     "UNETLoader": {"weight_dtype": "default"},
     "DualCLIPLoader": {"type": "flux", "device": "default"},
@@ -63,8 +63,8 @@ def _three(clip: str) -> dict[str, dict[str, str]]:
     }
 
 
-_SD3 = {"latent": "EmptySD3LatentImage", "grid": 16, "control": "with vae"}
-_AURA = {**_SD3, "lora": "LoraLoaderModelOnly"}
+_SD3: dict[str, Any] = {"latent": "EmptySD3LatentImage", "grid": 16, "control": "with vae"}
+_AURA: dict[str, Any] = {**_SD3, "lora": "LoraLoaderModelOnly"}
 FAMILIES: dict[str, Family] = {
     "sd": Family(_ONE_FILE, layers=1),
     "sdxl": Family(_ONE_FILE, layers=2),
@@ -105,7 +105,7 @@ SCALED_LINEAR = {
 @cache
 def models() -> dict[str, dict[str, Any]]:
     """models.json: our name of a model -> its family, ComfyUI's files by input, and where they can be downloaded."""
-    return json.loads((files("chapter38.canvas") / "models.json").read_text("utf-8"))  # type: ignore[no-any-return]
+    return json.loads((files("chapter38.canvas") / "models.json").read_text("utf-8"))
 
 
 @cache

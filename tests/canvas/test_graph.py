@@ -68,22 +68,9 @@ def essence(doc):
     """What the issue of a workflow is, read here without the package: nodes, widget values, links, subgraphs."""
     graphs = [doc, *doc.get("definitions", {}).get("subgraphs", [])]
     links = [[list(k.values()) if isinstance(k, dict) else k for k in g.get("links") or []] for g in graphs]
-    node = lambda n: (
-        n["id"],
-        n["type"],
-        n.get("title"),
-        n.get("mode"),
-        n.get("widgets_values"),
-        n.get("inputs"),  # noqa: E731
-        n.get("outputs"),
-        n.get("pos"),
-        n.get("size"),
-        n.get("properties"),
-    )
-    faces = [
-        (g.get("id"), g.get("name"), g.get("inputs"), g.get("outputs"), g.get("groups"), g.get("extra")) for g in graphs
-    ]
-    return [[node(n) for n in g["nodes"]] for g in graphs], links, faces
+    keys = ("id", "type", "title", "mode", "widgets_values", "inputs", "outputs", "pos", "size", "properties")
+    faces = [(g.get("id"), g.get("name"), g.get("inputs"), g.get("outputs"), g.get("groups"), g.get("extra")) for g in graphs]
+    return [[[n.get(key) for key in keys] for n in g["nodes"]] for g in graphs], links, faces
 
 
 def test_public_workflows_go_through_unchanged():
@@ -115,9 +102,7 @@ def ui(nodes, links, **rest):
             "mode": mode,
             "properties": {},
             "widgets_values": values,
-            "inputs": [
-                {"name": n, "type": t, "link": k, **({"widget": {"name": n}} if w else {})} for n, t, k, w in inputs
-            ],
+            "inputs": [{"name": n, "type": t, "link": k, **({"widget": {"name": n}} if w else {})} for n, t, k, w in inputs],
             "outputs": [{"name": t, "type": t, "links": []} for t in outputs],
         }
         for id, type, values, inputs, outputs, mode in nodes
@@ -190,8 +175,7 @@ def subgraph(name, inner, links, inputs, outputs):
         "outputs": [{"name": t, "type": t} for t in outputs],
         "nodes": ui(inner, [])["nodes"],
         "links": [
-            dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), k, strict=True))
-            for k in links
+            dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), k, strict=True)) for k in links
         ],
     }
 
@@ -218,9 +202,7 @@ def hosted(value, outer=None):
     return ui([LOADER, host, zero, tail], links, definitions={"subgraphs": [sub]})
 
 
-@pytest.mark.parametrize(
-    ("value", "outer", "text"), [(None, None, "own"), ("host's", None, "host's"), ("host's", 3, "piped")]
-)
+@pytest.mark.parametrize(("value", "outer", "text"), [(None, None, "own"), ("host's", None, "host's"), ("host's", 3, "piped")])
 def test_a_subgraph_is_flattened_with_compound_ids(value, outer, text):
     api = Graph.from_ui(hosted(value, outer)).api()
     assert set(api) == {"1", "7:9", "8"}
@@ -241,9 +223,7 @@ def test_schema_1_is_kept():
         "config": {"a": 1},
         "reroutes": [{"id": 1}],
         "models": [],
-        "links": [
-            {"id": 1, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0, "type": "X", "parentId": 7}
-        ],
+        "links": [{"id": 1, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0, "type": "X", "parentId": 7}],
     }
     assert Graph.from_ui(doc).ui() == doc
 
