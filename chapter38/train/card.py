@@ -3,8 +3,11 @@
 import datetime
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from chapter38.postcards import WEIGHTS
 
@@ -17,6 +20,16 @@ def sha256(path: Path) -> str:
 def base_sha256(weights: Path) -> str:
     """Names the base that an adapter was trained on: the digest of its denoiser's file."""
     return sha256(weights / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]], file: Path) -> None:
+    """Rows of pictures of one size as one picture, for eyes to judge."""
+    width, height = rows[0][0].size
+    whole = Image.new("RGB", (width * len(rows[0]), height * len(rows)))
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            whole.paste(picture.convert("RGB"), (x * width, y * height))
+    whole.save(file, quality=90, method=6)
 
 
 def write_card(folder: Path, title: str, says: str, made: dict[str, Any], figures: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from chapter38.code.parts import Parts
 from chapter38.code.tuning import denoising_loss, encode
 from chapter38.measure.pixels import edges
 from chapter38.postcards.dataset import training_scenes
-from chapter38.train.card import write_card
+from chapter38.train.card import sheet, write_card
 from chapter38.train.loop import Report, generator, train
 
 BATCH, CAPTIONS, UNSAID = 32, 2, 0.3  # much is left unsaid, so that the map decides the layout
@@ -57,8 +57,11 @@ def train_controlnet(
     yield from train(net, optimizer, loss_at, rate_at, steps, folder)
 
 
-def measure(parts: Parts, net: nn.Module, count: int = 64, seed: int = 4_000_000) -> dict[str, str]:
-    """Edge agreement at strengths 1, ½ and 0 on unseen scenes whose prompts name the colour and the object only."""
+def measure(parts: Parts, net: nn.Module, file: Path, count: int = 64, seed: int = 4_000_000) -> dict[str, str]:
+    """Edge agreement at strengths 1, ½ and 0 on unseen scenes whose prompts name the colour and the object only.
+
+    Eight of them go to `file`: scenes, maps, and what was drawn.
+    """
     from chapter38.code.draw import draw_many
     from chapter38.measure.estimate import bootstrap
     from chapter38.measure.pixels import edge_agreement
@@ -80,6 +83,8 @@ def measure(parts: Parts, net: nn.Module, count: int = 64, seed: int = 4_000_000
             for i, (s, h) in enumerate(zip(scenes, hints, strict=True))
         ]
         pictures = [picture.image for i in range(0, count, 16) for picture in draw_many(recipes[i : i + 16], parts=parts)]
+        if strength == 1:
+            sheet([[s.picture() for s in scenes[:8]], hints[:8], pictures[:8]], file)
         scores = np.array([edge_agreement(p, h) for p, h in zip(pictures, hints, strict=True)])
         found[f"edge agreement (F1, 2 px) at strength {strength:g}, {count} scenes"] = str(bootstrap(scores))
     return found
@@ -87,7 +92,8 @@ def measure(parts: Parts, net: nn.Module, count: int = 64, seed: int = 4_000_000
 
 def write(parts: Parts, net: nn.Module, folder: Path, made: dict[str, Any]) -> None:
     """Measure the ControlNet, and write it in float16 with its card."""
-    figures = measure(parts, net)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = measure(parts, net, folder / "sheet.webp")
     copy.deepcopy(net).half().save_pretrained(folder)
     made = {
         **made,

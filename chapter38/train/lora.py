@@ -21,7 +21,7 @@ from chapter38.postcards.dataset import HELD_OUT, judging_scenes, sample
 from chapter38.postcards.drawing import STYLES, stylise
 from chapter38.postcards.scene import VOCABULARY, Scene
 from chapter38.recipe import Recipe
-from chapter38.train.card import write_card
+from chapter38.train.card import sheet, write_card
 
 SCENES, CAPTIONS, JUDGED = 30, 4, 64
 UNSEEN = 5_000_000  # seeds of scenes that judge; training takes others
@@ -175,5 +175,8 @@ def make_lora(name: str, folder: Path | None = None, parts: Parts | None = None,
         "scenes": SCENES,
         "on": ", ".join(plan.targets),
     }
+    unseen = kind.scenes(random.Random(UNSEEN), 8)
+    rows = [[kind.show(scene) for scene in unseen], pictures(parts, unseen, ()), pictures(parts, unseen, [(str(path), 1.0)])]
+    sheet(rows, folder / "sheet.webp")
     write_card(folder, kind.title, kind.says, made, kind.measure(parts, str(path)))
     return path
