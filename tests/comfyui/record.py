@@ -1,7 +1,7 @@
 """Record conversations with a real ComfyUI: `python -m tests.comfyui.record --server http://127.0.0.1:8188`.
 
 Each scenario is run through the client while everything that goes over the wire is written down in order, into
-tests/canvas/conversations/. `make test` replays them; nothing in them is written by hand.
+chapter38/canvas/conversations/. `make test` replays them; nothing in them is written by hand.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from chapter38.canvas.client import Server
 from chapter38.canvas.graph import Graph
 from chapter38.errors import GraphError
 
-FOLDER = Path(__file__).parents[1] / "canvas" / "conversations"
+FOLDER = Path(__file__).parents[2] / "chapter38" / "canvas" / "conversations"
 SMALL = Recipe(prompt="a red boat", seed=int(time.time()),  # new to the server
                steps=4, width=64, height=64)
 KEPT = ("/prompt", "/queue", "/history", "/view", "/system_stats", "/interrupt", "/upload/image")

@@ -6,6 +6,7 @@ refused one, the difference is measured all the same.
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,26 @@ pytestmark = pytest.mark.comfyui
 
 @pytest.fixture(scope="module")
 def table(server: Server) -> Iterator[dict[Row, dict[str, Any]]]:
-    """Collects what was measured, and writes it down with how many rows there are in all."""
+    """Collects what is measured and writes it down; a row that this run left out keeps its line, with its own date."""
     found: dict[Row, dict[str, Any]] = {}
     yield found
-    if len(found) > len(ROWS) // 2:  # a few rows tried by name are no result
-        RESULT.write_text(json.dumps(_report(server, found), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    before = json.loads(RESULT.read_text("utf-8"))["table"] if RESULT.exists() else []
+    lines = {(line["group"], line["name"]): line for line in before}
+    drawn_by = {"date": datetime.now(UTC).date().isoformat(), "comfyui": server.version()}
+    lines |= {(row.group, row.name): {"group": row.group, "name": row.name, **measured, **drawn_by}
+              for row, measured in found.items()}  # fmt: skip
+    known = [lines[row.group, row.name] for row in ROWS if (row.group, row.name) in lines]
+    RESULT.write_text(json.dumps(_report(known), indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _report(server: Server, found: dict[Row, dict[str, Any]]) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
-    from chapter38.code.draw import versions
-
-    lines = [{"group": row.group, "name": row.name, **measured} for row, measured in found.items()]
+def _report(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The table with a summary: versions, how many rows were measured of how many, how far apart the same pictures are."""
     same = [line for line in lines if line["refused"] is None]
+    newest = max(lines, key=lambda line: str(line["date"]))
     return {
-        "comfyui": server.version(), "date": datetime.now(UTC).date().isoformat(), "versions": versions(),
-        "unit": "1/255, largest difference of any channel of any pixel", "rows": len(ROWS), "measured": len(lines), "same": len(same),
-        "largest": max(line["code_server"] for line in same), "table": lines,
+        "comfyui": newest["comfyui"], "date": newest["date"], "versions": versions(), "rows": len(ROWS),
+        "unit": "1/255, largest difference of any channel of any pixel", "measured": len(lines), "same": len(same),
+        "largest": max((line["code_server"] for line in same), default=None), "table": lines,
     }  # fmt: skip
 
 

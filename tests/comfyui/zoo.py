@@ -10,19 +10,19 @@ LORAS, CONTROLS = ("style-a", "style-b"), ("edges-a", "edges-b")
 def build(folder: Path) -> Path:
     """Two LoRAs and two ControlNets for postcards, the same on every machine."""
     for number, name in enumerate(LORAS):
-        _lora(folder / name, np.random.default_rng(number))
+        lora(folder / name, number)
     for number, name in enumerate(CONTROLS):
         _controlnet(folder / name, number)
     return folder
 
 
-def _lora(folder: Path, rng: np.random.Generator) -> None:
+def lora(folder: Path, seed: int) -> None:
     """On every attention and on two convolutions of the U-Net, and on the text encoder, with an alpha of its own."""
     from chapter38.code import lorafile, shapes
     from chapter38.code.lorafile import Low
     from chapter38.code.weightfile import Tensor
 
-    lora, rank = {}, 4
+    made, rank, rng = {}, 4, np.random.default_rng(seed)
     for place, module in shapes.base("postcards").modules.items():
         component, name = place
         if not ("to_" in name or "resnets.0.conv1" in name or "_proj" in name):
@@ -30,9 +30,9 @@ def _lora(folder: Path, rng: np.random.Generator) -> None:
         out, inputs, *kernel = module.shape
         down = rng.normal(0, 0.3, (rank, inputs, *kernel)).astype(np.float32)
         up = rng.normal(0, 0.03, (out, rank, *[1] * len(kernel))).astype(np.float32)
-        lora[place] = Low(Tensor.of(down), Tensor.of(up), 2.0)
+        made[place] = Low(Tensor.of(down), Tensor.of(up), 2.0)
     folder.mkdir(parents=True)
-    lorafile.save(lora, folder / "pytorch_lora_weights.safetensors", "peft", shapes.base("postcards"))
+    lorafile.save(made, folder / "pytorch_lora_weights.safetensors", "peft", shapes.base("postcards"))
 
 
 def _controlnet(folder: Path, seed: int) -> None:
