@@ -58,7 +58,8 @@ def first(parts: Parts, recipes: list[Recipe]) -> Start:
     begun = Start(_noise(parts, recipes))
     if recipes[0].image is not None:
         begun.image = _packed(parts, parts.to_latents(_images(recipes)))
-    if recipes[0].mask is not None:
+    if recipes[0].mask is not None and begun.image is not None:
+        begun.image = begun.image.repeat(1, 1, 1, 1)  # plain strides, as the pipeline has: sums keep their order
         begun.mask = torch.cat([latent_mask(recipe, parts.factor) for recipe in recipes]).to(begun.noise)
     return begun
 
