@@ -257,7 +257,7 @@ def _on_card(model: str, recipe: Recipe | None, usage: Usage, gpu: str, provider
     if seconds is None or rate is None:
         why = f"unknown: no dated {' and no '.join(missing)} of {model} on {gpu} as of {on}"
         return Quote(None, (), (why,), gpu, model)
-    usd = seconds * (rate.mid if by_second else rate.mid / 3600)
+    usd = seconds * rate.mid / (1 if by_second else 3600)
     idle = "setup and idle not billed" if by_second else "never idle"
     line = Line(f"GPU second on {gpu}, {idle}", seconds, usd, min(row.as_of for row in rows), rate.source)
     notes = [f"stale: {row.of}'s {gpu} is priced as of {row.as_of}" for row in rows if on - day(row.as_of) > STALE_AFTER]
