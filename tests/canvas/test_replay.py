@@ -20,7 +20,7 @@ from chapter38.canvas import client, export
 from chapter38.canvas.client import Server
 from chapter38.errors import GraphError, ProviderError
 
-FOLDER = Path(__file__).with_name("conversations")
+FOLDER = Path(client.__file__).with_name("conversations")
 SMALL = Recipe(prompt="a red boat", seed=1, steps=4, width=64, height=64)
 
 
