@@ -37,7 +37,7 @@ def write_card(folder: Path, title: str, says: str, made: dict[str, Any], figure
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
     base = folder if (folder / "unet").is_dir() else WEIGHTS
     card = {
-        "title": title, "says": says, "date": datetime.date.today().isoformat(), "licence": "MIT", "sha256": files,
+        "title": title, "says": says, "date": datetime.date.today().isoformat(), "licence": "CC BY 4.0", "sha256": files,
         "base": {"model": "postcards", "unet_sha256": base_sha256(base)}, "made": made, "figures": figures,
     }  # fmt: skip
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -49,7 +49,7 @@ def _page(card: dict[str, Any]) -> str:
         [f"| {head} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     )
     return (
-        f"---\nlicense: mit\nlibrary_name: diffusers\n---\n# {card['title']}\n\n{card['says']}\n\n"
+        f"---\nlicense: cc-by-4.0\nlibrary_name: diffusers\n---\n# {card['title']}\n\n{card['says']}\n\n"
         f"Measured {card['date']}, on the base whose U-Net has SHA-256 `{card['base']['unet_sha256'][:16]}…`.\n\n"
         f"{table('measured', card['figures'])}\n\n{table('made', card['made'])}\n\n{table('SHA-256', card['sha256'])}\n"
     )
