@@ -26,8 +26,9 @@ def api_graphs(draw):
     for id in ids:
         type = draw(st.sampled_from([*sorted(kinds()), "SomeCustomNode", "Other (pack)"]))
         link = st.tuples(st.sampled_from([*ids, "404"]), st.integers(0, 3)).map(list)
-        names = st.sampled_from([spec.name for spec in kinds()[type].inputs]) if type in kinds() else TEXT
-        node = {"class_type": type, "inputs": draw(st.dictionaries(names | TEXT, VALUE | link, max_size=6))}
+        known = [spec.name for spec in kinds()[type].inputs] if type in kinds() else []
+        names = st.sampled_from(known) | TEXT if known else TEXT
+        node = {"class_type": type, "inputs": draw(st.dictionaries(names, VALUE | link, max_size=6))}
         if draw(st.booleans()):
             node["_meta"] = {"title": draw(TEXT), "cnr_id": "x"}
         out[id] = node

@@ -49,7 +49,7 @@ RECIPES = {
     "weighted": {"prompt": "a (red:1.5) sailboat", "prompt_syntax": "weighted", "negative": "a cat"},
     "no guidance": {"guidance": 1},
     "comfy's own spacing": {"sampler": "euler", "spacing": "karras"},
-    "a listed spacing": {"sampler": "euler", "spacing": "trailing", "steps": 3},
+    "a listed spacing": {"sampler": "dpmpp_2m", "spacing": "trailing", "steps": 3},
     "noise at every step": {"sampler": "euler_ancestral", "spacing": "normal"},
     "two evaluations a step": {"sampler": "heun", "spacing": "simple"},
     "clip skip": {"clip_skip": 1},

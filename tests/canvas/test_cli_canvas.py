@@ -1,0 +1,77 @@
+"""`chapter38 export`, `check`, `diff` on the files that people have: recipes, workflows, pictures."""
+
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from chapter38 import Picture, Recipe
+from chapter38.canvas import Graph, export, read
+from chapter38.cli import app
+from chapter38.errors import GraphError
+
+RECIPE = Recipe(prompt="a boat (red)", seed=38)
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """The same recipe as a recipe, as both spellings of its workflow, and inside a picture."""
+    paths = {name: tmp_path / f"{name}.json" for name in ("recipe", "ui", "api")}
+    paths["recipe"].write_text(RECIPE.json())
+    paths["ui"].write_text(json.dumps(export(RECIPE).ui()))
+    paths["api"].write_text(json.dumps(export(RECIPE).api()))
+    paths["picture"] = Picture(Image.new("RGB", (8, 8)), RECIPE).save(tmp_path / "picture.png")
+    return paths
+
+
+@pytest.mark.parametrize("source", ["recipe", "ui", "api", "picture"])
+@pytest.mark.parametrize("to", ["comfyui", "comfyui-api"])
+def test_whatever_holds_it_the_workflow_reads_back_as_the_recipe(sources, source, to):
+    out = invoke("export", sources[source], "--to", to)
+    assert out.exit_code == 0, out.output
+    assert read(Graph.from_json(out.stdout)) == (RECIPE, [])
+
+
+def test_a_recipe_comes_out_of_a_workflow(sources):
+    assert Recipe.from_json(invoke("export", sources["ui"], "--to", "recipe").stdout) == RECIPE
+
+
+def test_scripts_and_drawings_are_text(sources):
+    assert "DDIMScheduler" in invoke("export", sources["recipe"], "--to", "python").stdout
+    assert "/prompt" in invoke("export", sources["recipe"], "--to", "curl").stdout
+    assert invoke("export", sources["api"], "--to", "svg").stdout.startswith("<svg")
+
+
+def test_pictures_that_a_workflow_loads_are_written_beside_it(tmp_path):
+    recipe = RECIPE.but(image=Image.new("RGB", (128, 128), "red"), strength=0.5)
+    (tmp_path / "r.json").write_text(recipe.json())
+    assert invoke("export", tmp_path / "r.json", "-o", tmp_path / "w.json").exit_code == 0
+    assert read(Graph.from_json((tmp_path / "w.json").read_bytes()), tmp_path)[0] == recipe
+
+
+def test_check_and_diff_end_with_1_where_there_is_something_to_say(sources, tmp_path):
+    assert invoke("check", sources["ui"]).exit_code == 0
+    assert invoke("diff", sources["recipe"], sources["picture"]).exit_code == 0
+    changed = export(RECIPE).api()
+    next(node for node in changed.values() if node["class_type"] == "KSampler")["inputs"] |= {"seed": 7, "steps": 0}
+    (tmp_path / "bad.json").write_text(json.dumps(changed))
+    found = invoke("check", tmp_path / "bad.json", "--json")
+    assert found.exit_code == 1 and "steps" in json.loads(found.stdout)[0]["what"]
+    differs = invoke("diff", sources["recipe"], export_to(tmp_path, RECIPE.but(seed=7)), "--json")
+    assert differs.exit_code == 1 and json.loads(differs.stdout) == {"seed": {"a": 38, "b": 7}}
+
+
+def export_to(folder, recipe):
+    path = folder / "other.json"
+    path.write_text(json.dumps(export(recipe).ui()))
+    return path
+
+
+def test_a_file_that_is_neither_is_one_line(tmp_path):
+    (tmp_path / "x.json").write_text("[1, 2]")
+    assert isinstance(invoke("export", tmp_path / "x.json").exception, GraphError)
