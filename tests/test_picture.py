@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -88,6 +88,7 @@ def test_what_is_not_ours_says_so(tmp_path):
             Picture.open(tmp_path / name)
 
 
+@settings(max_examples=40)
 @given(
     st.one_of(
         texts, st.recursive(st.none() | st.integers() | texts, lambda x: st.lists(x) | st.dictionaries(texts, x)).map(json.dumps)
