@@ -13,7 +13,7 @@ TIERS = ((0, "1"), (10_000, "0.9"), (50_000, "0.7"))
 @exercise
 def check_calls(calls: float) -> Verdict:
     """Calls made for 300 pictures kept, where 5 % fail, 5 % are refused and one delivered picture in three is used."""
-    right = float(Traffic(failed="0.05", refused="0.05").calls(300 * 3))
+    right = float(Traffic(failed=Decimal("0.05"), refused=Decimal("0.05")).calls(300 * 3))
     if abs(calls - right) < 1:
         return Verdict(True, "900 pictures must be delivered, and nine calls in ten deliver one: 900 / 0.9.")
     if abs(calls - 900) < 1:
@@ -28,7 +28,7 @@ def check_utilisation(share: float) -> Verdict:
     """The lowest utilisation at which one card at 0.74 USD an hour, 2.6 s a picture, matches 0.003 USD a picture."""
     right = float(Decimal("0.74") * Decimal("2.6") / 3600 / Decimal("0.003"))
     if abs(share - right) < 0.002:
-        cost = Rent("0.74", "2.6", Decimal(str(round(right, 6))))
+        cost = Rent(Decimal("0.74"), Decimal("2.6"), Decimal(str(round(right, 6))))
         return Verdict(True, f"at {right:.1%} a full month of the card costs {cost.month(1):.2f} USD either way.")
     if abs(share - 100 * right) < 0.2:
         return Verdict(False, "that is the number in per cent; a share lies between 0 and 1.")
