@@ -95,6 +95,10 @@ class Picture:
             == (theirs.mode, theirs.size, other.recipe, other.receipt, other.chunks)
         ) and mine.tobytes() == theirs.tobytes()
 
+    def __repr__(self) -> str:
+        what = repr(self.recipe.prompt) if self.recipe else "no recipe"
+        return f"Picture({self.image.width}x{self.image.height}, {what})"
+
     def with_chunks(self, **chunks: str) -> "Picture":
         """The same picture with more text chunks, for example ComfyUI's `prompt` and `workflow`."""
         return replace(self, chunks={**self.chunks, **chunks})
