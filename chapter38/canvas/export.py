@@ -167,7 +167,7 @@ class _Canvas:
             if shift is None and self.family.guidance != "embedded":
                 return model
             low, high = FLUX_SHIFT if shift is None else (round(math.log(shift), 12),) * 2
-            size = {"width": r.width, "height": r.height}
+            size: dict[str, Any] = {"width": r.width, "height": r.height}
             return [self.add(type, "shift", model=model, max_shift=high, base_shift=low, **size), 0]
         if shift is None:
             return model

@@ -384,9 +384,9 @@ class _Reader:
             return steps, strength, name, self.value(sigmas, "scheduler"), seed
         listed = str(self.value(sigmas, "sigmas", "")) if sigmas else ""
         done = max(listed.count(","), 1)
-        steps, strength = _number(said.get("steps")), _number(said.get("strength")) or 1.0
-        if sigmas and self.type(sigmas) == "ManualSigmas" and steps and "spacing" in said:
-            return int(steps), strength, name, ("listed", listed, done), seed
+        count, strength = _number(said.get("steps")), _number(said.get("strength")) or 1.0
+        if sigmas and self.type(sigmas) == "ManualSigmas" and count and "spacing" in said:
+            return int(count), strength, name, ("listed", listed, done), seed
         self.misfit(sigmas or id, "a list of noise levels that no spacing gives")
         return done, 1.0, name, None, seed
 
