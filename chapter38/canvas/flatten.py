@@ -104,7 +104,9 @@ def _spell(scope: Scope, node: Node) -> dict[str, Any]:
             wire = inputs[str(slot.get("name"))] = _Wire(source)
             wire.raw = given is not None
     if node.api:
-        return {**node.api, "inputs": inputs}
+        meta = node.api.get("_meta")
+        said = {**(meta if isinstance(meta, dict) else {}), "title": node.title}
+        return {**node.api, **({"_meta": said} if node.title else {}), "inputs": inputs}
     meta = {"title": node.label, **({"unnamed_widgets": unnamed} if unnamed else {})}
     return {"inputs": inputs, "class_type": node.type, "_meta": meta}
 
