@@ -72,6 +72,12 @@ class Server:
     def version(self) -> str:
         return str(self._json("GET", "/system_stats")["system"]["comfyui_version"])
 
+    def choices(self, node: str, field: str) -> list[str]:
+        """What a node lets one choose from: `choices("CheckpointLoaderSimple", "ckpt_name")` are the models there."""
+        inputs = self._json("GET", f"/object_info/{node}").get(node, {}).get("input", {})
+        spec = {**inputs.get("optional", {}), **inputs.get("required", {})}.get(field, [[]])
+        return list(spec[0] if isinstance(spec[0], list) else spec[1].get("options", []))
+
     def queue(self) -> dict[str, list[str]]:
         """Ids of the prompts that are {"running": […], "pending": […]}."""
         queue = self._json("GET", "/queue")

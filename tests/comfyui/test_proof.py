@@ -5,7 +5,6 @@ refused one, the difference is measured all the same.
 """
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from chapter38.canvas import export, run
 from chapter38.canvas.client import Server
 from chapter38.canvas.graph import Graph
 from chapter38.code import draw, samplers
+from chapter38.code.draw import versions
 from chapter38.errors import CannotExpress
 from tests.comfyui.rows import FORCED, Row, rows
 
@@ -26,18 +26,16 @@ ROWS = list(rows())
 pytestmark = pytest.mark.comfyui
 
 
-@pytest.fixture(scope="module")
-def table(server: Server) -> Iterator[dict[Row, dict[str, Any]]]:
-    """Collects what is measured and writes it down; a row that this run left out keeps its line, with its own date."""
-    found: dict[Row, dict[str, Any]] = {}
-    yield found
+def write_down(row: Row, measured: dict[str, Any], server: Server) -> None:
+    """Put one row into the result; the rows that this run leaves out keep their lines, with their own dates."""
     before = json.loads(RESULT.read_text("utf-8"))["table"] if RESULT.exists() else []
     lines = {(line["group"], line["name"]): line for line in before}
-    drawn_by = {"date": datetime.now(UTC).date().isoformat(), "comfyui": server.version()}
-    lines |= {(row.group, row.name): {"group": row.group, "name": row.name, **measured, **drawn_by}
-              for row, measured in found.items()}  # fmt: skip
+    lines[row.group, row.name] = {"group": row.group, "name": row.name, **measured, "comfyui": server.version(),
+                                  "date": datetime.now(UTC).date().isoformat()}  # fmt: skip
     known = [lines[row.group, row.name] for row in ROWS if (row.group, row.name) in lines]
-    RESULT.write_text(json.dumps(_report(known), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    part = RESULT.with_suffix(".part")
+    part.write_text(json.dumps(_report(known), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    part.replace(RESULT)
 
 
 def _report(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -52,23 +50,22 @@ def _report(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
-def test_the_same_picture_on_every_rung(row: Row, server: Server, table: dict[Row, dict[str, Any]], in_zoo: None,
-                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_the_same_picture_on_every_rung(row: Row, server: Server, in_zoo: None, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = row.recipe
     ours = draw(recipe)
     refused = _refusal(recipe)
     if refused:
         theirs = _drawn_anyway(server, recipe, monkeypatch)
         difference = None if theirs is None else largest(ours, theirs)
-        table[row] = {"refused": refused, "code_server": difference, "code_run": None}
+        write_down(row, {"refused": refused, "code_server": difference}, server)
         return
     graph = export(recipe)
-    theirs = _queued(server, recipe, graph)
-    here = run(graph)
-    table[row] = {"refused": None, "code_server": largest(ours, theirs), "code_run": largest(ours, here),
-                  "run_server": largest(here, theirs), "touched": touched(ours, theirs)}  # fmt: skip
+    theirs, here = server.run(graph, recipe=recipe), run(graph)
+    measured = {"refused": None, "code_server": largest(ours, theirs), "code_run": largest(ours, here),
+                "run_server": largest(here, theirs), "touched": touched(ours, theirs)}  # fmt: skip
+    write_down(row, measured, server)
     assert np.asarray(ours.image).std() > 5, "a flat picture proves nothing"
-    assert table[row]["code_server"] <= 1 and table[row]["run_server"] <= 1, table[row]
+    assert measured["code_server"] <= 1 and measured["run_server"] <= 1, measured
 
 
 def largest(a: Picture, b: Picture) -> int:
@@ -92,10 +89,6 @@ def _refusal(recipe: Recipe) -> str | None:
     return None
 
 
-def _queued(server: Server, recipe: Recipe, graph: Graph) -> Picture:
-    return server.run(graph, recipe=recipe)
-
-
 def _drawn_anyway(server: Server, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Picture | None:
     """What ComfyUI draws by the nearest names, for a recipe that is refused; None where it has no such thing at all."""
     twin = samplers.twin
@@ -109,4 +102,4 @@ def _drawn_anyway(server: Server, recipe: Recipe, monkeypatch: pytest.MonkeyPatc
         graph = export(recipe)
     except CannotExpress:
         return None
-    return _queued(server, recipe, graph)
+    return server.run(graph, recipe=recipe)
