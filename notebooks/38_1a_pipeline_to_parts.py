@@ -499,7 +499,7 @@ assert factor > 64
 timed = show.sweep("38_1a")
 print(f"operations: {factor:.0f} times as many in pixels")
 print(f"seconds:    {timed['seconds']['step in pixels'] / timed['seconds']['step in latents']:.0f} times as long "
-      f"(measured {timed['date']} on {timed['machine']})")
+      f"(measured {timed['date']} on {timed['machine']}, one thread)")
 
 # %% [markdown]
 # The claim holds, in operations more than in seconds: the small tensors of a step in latents keep a processor less busy,

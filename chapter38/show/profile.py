@@ -1,5 +1,6 @@
 """What a run of a lesson draws with, how exact its claims may be, and the measurements too long to repeat in it."""
 
+import hashlib
 import json
 import os
 import sys
@@ -8,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from chapter38.errors import Chapter38Error, nearest
+from chapter38.postcards import WEIGHTS
 
 # Largest difference in 1/255 that two ways of drawing one picture may show. One CPU repeats itself exactly; a GPU's
 # sums depend on the batch; half precision on another model rounds more.
@@ -61,7 +63,9 @@ def profile(model: str = "postcards") -> Profile:
 
 
 def sweep(lesson: str) -> dict[str, Any]:
-    """The long measurements of a lesson, made once by `notebooks/sweeps.py`: date, machine, weights and values.
+    """The long measurements of a lesson, made once by `notebooks/sweeps.py`: date, machine and values.
+
+    "weights" says whether they were made with the weights that are here: "these weights" or "earlier weights".
 
     Raises Chapter38Error for a lesson that has none.
     """
@@ -69,7 +73,8 @@ def sweep(lesson: str) -> dict[str, Any]:
     if not file.is_file():
         raise Chapter38Error(f"no sweep of {lesson!r}; notebooks/sweeps.py makes them")
     values: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return values
+    here = hashlib.sha256((WEIGHTS / "unet/diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    return {**values, "weights": "these weights" if here.startswith(values["unet"]) else "earlier weights"}
 
 
 def _device() -> str:
