@@ -78,7 +78,7 @@ class _Canvas:
         latent = self.sample(model, positive, negative, latent, r.steps, r.strength)
         if r.hires:
             latent = self.enlarge(latent, vae)
-            latent = self.sample(model, positive, negative, latent, r.hires.steps or r.steps, r.hires.strength, "refine")
+            latent = self.sample(model, positive, negative, latent, r.hires.steps or r.steps, r.hires.strength, " (refine)")
         image = [self.add("VAEDecode", samples=latent, vae=vae), 0]
         self.add("SaveImage", images=image, filename_prefix="chapter38")
         return self.nodes
