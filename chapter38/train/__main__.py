@@ -130,9 +130,9 @@ def _data(runs: Path) -> tuple[unet.Latents, CLIPTokenizer]:
     return unet.cache(encoder, words, 1000, SCENES, runs / "latents.pt"), words
 
 
-def _steps(run: Path) -> str:
+def _steps(run: Path) -> int:
     last = (run / "log.jsonl").read_text("utf-8").splitlines()[-1]
-    return f"{json.loads(last)['step']} steps in {json.loads(last)['seconds'] / 60:.0f} min"
+    return int(json.loads(last)["step"])
 
 
 if __name__ == "__main__":
