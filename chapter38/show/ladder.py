@@ -6,10 +6,10 @@ import json
 from chapter38.ladder import RULES, RUNGS
 from chapter38.show.figures import Shown
 
-HELD = {  # rung -> what you hold there, what you write there
-    "code": ("Code", "you hold the weights and the parts", "Python"),
-    "canvas": ("Canvas", "you hold the weights, the engine holds the loop", "a graph"),
-    "call": ("Call", "you hold a key and a bill", "a request"),
+HELD = {  # rung -> its name, what you hold there and what you write there
+    "code": ("Code", "you hold weights and loop, and write Python"),
+    "canvas": ("Canvas", "you hold the weights, and wire a graph"),
+    "call": ("Call", "you hold a key, and send a request"),
 }
 _QUESTIONS = {
     "offline": "it must draw without a network", "residency": "data may not leave your machines",
@@ -24,9 +24,9 @@ def ladder(height: int = 330) -> Shown:
     """Three rungs between most control and least effort; the one arrow points down, and has a condition."""
     rungs = "".join(_rung(i, *HELD[rung]) for i, rung in enumerate(RUNGS))
     words = (
-        "A ladder of three rungs. At the top Call: you hold a key and a bill. In the middle Canvas: you hold the weights, the "
-        "engine holds the loop. At the bottom Code: you hold the weights and the parts. A grey axis runs from least effort "
-        "at the top to most control at the bottom. A red arrow points down: only where a need forces it."
+        f"A ladder of three rungs. At the top Call: {HELD['call'][1]}. In the middle Canvas: {HELD['canvas'][1]}. At the "
+        f"bottom Code: {HELD['code'][1]}. A grey axis runs from least effort at the top to most control at the bottom. A red "
+        "arrow points down: only where a need forces it."
     )
     axis = (
         '<line x1="40" y1="30" x2="40" y2="300" stroke="#888" stroke-width="3"/>'
@@ -47,12 +47,12 @@ def ladder(height: int = 330) -> Shown:
     return Shown(f'<figure style="margin:0">{picture}<figcaption>{caption}</figcaption></figure>', f"[figure: {words}] {caption}")
 
 
-def _rung(place: int, name: str, held: str, written: str) -> str:
+def _rung(place: int, name: str, held: str) -> str:
     y = 55 + 85 * place
     return (
         f'<rect x="150" y="{y}" width="410" height="58" rx="8" fill="#eef3f8" stroke="#0072B2" stroke-width="2"/>'
         f'<text x="166" y="{y + 24}" fill="#1b1b1b" font-weight="700">{name}</text>'
-        f'<text x="166" y="{y + 45}" fill="#333">{held}; you write {written}</text>'
+        f'<text x="166" y="{y + 45}" fill="#333">{held}</text>'
     )
 
 
