@@ -49,6 +49,8 @@ class Pixels:
     """
 
     __slots__ = ("png", "sha256")
+    png: bytes
+    sha256: str
 
     def __init__(self, source: "Image.Image | os.PathLike[str] | str | bytes | Pixels") -> None:
         if isinstance(source, Pixels):

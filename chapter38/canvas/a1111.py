@@ -85,7 +85,8 @@ def split_fields(line: str) -> dict[str, Any]:
 
 def to_recipe(found: Parameters) -> tuple[Recipe | None, list[str]]:
     """The nearest Recipe, and in words what did not fit. None where not even steps and size can be read."""
-    said, warnings = found.fields, []
+    said = found.fields
+    warnings: list[str] = []
     sampler, spacing = _sampler(str(said.get("Sampler", "")), str(said.get("Schedule type", "Automatic")), warnings)
     loras = [(name, float(weight)) for name, weight in LORA.findall(found.prompt) if _number(weight)]
     width, _, height = str(said.get("Size", "")).partition("x")

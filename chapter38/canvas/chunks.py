@@ -174,10 +174,11 @@ def _text_of_png(file: BinaryIO, block: Block, found: Texts) -> None:
         packed, rest = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
     elif packed:
         rest = rest[1:]
-    if packed and (rest := _inflate(rest, name_of(kind), found)) is None:
+    text = _inflate(rest, name_of(kind), found) if packed else rest
+    if text is None:
         return
     name = key.decode("latin-1")
-    found.add("xmp" if name == "XML:com.adobe.xmp" else name, _decode(rest))
+    found.add("xmp" if name == "XML:com.adobe.xmp" else name, _decode(text))
 
 
 def _inflate(data: bytes, kind: str, found: Texts) -> bytes | None:

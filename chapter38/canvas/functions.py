@@ -21,7 +21,7 @@ from chapter38.code.denoise import loop
 from chapter38.code.families import Conditioning
 from chapter38.code.parts import Parts
 from chapter38.errors import GraphError
-from chapter38.recipe import Control, Recipe
+from chapter38.recipe import Control, Pixels, Recipe
 
 if TYPE_CHECKING:
     from chapter38.canvas.run import Context
@@ -493,7 +493,7 @@ def _solver(
         raise GraphError(f"{ctx.where}: no {name} with {sigmas.scheduler} here")
     recipe = Recipe(prompt="", width=width, height=height, model=model.name)
     mu = loaded.family.mu(loaded, recipe) if model.shift is None else None
-    return samplers.scheduler(*pair, config, steps, model.shift, mu), steps, done
+    return samplers.scheduler(pair[0], pair[1], config, steps, model.shift, mu), steps, done
 
 
 def _told(model: Parts, guider: Guider, recipe: Recipe, count: int) -> Conditioning:
@@ -520,6 +520,6 @@ def _speak(model: Parts, told: Told, recipe: Recipe, solver: Any, begun: start.S
         ]
         if on and strength:
             picture = Image.fromarray((image[0] * 255).round().numpy().astype("uint8"))
-            found.append(Control(kind=kind, image=picture, strength=strength, start=on[0] / len(times),
+            found.append(Control(kind=kind, image=Pixels(picture), strength=strength, start=on[0] / len(times),
                                  end=(on[-1] + 1) / len(times)))  # fmt: skip
     return control.hook(model, recipe.model_copy(update={"control": tuple(found)}))

@@ -215,10 +215,9 @@ def _small_enough(recipe: Any) -> None:
     """Raise MetadataError where pictures inside the recipe would decode to more than MAX_PIXELS."""
     if not isinstance(recipe, dict):
         return
-    controls = recipe.get("control") if isinstance(recipe.get("control"), list) else []
-    references = recipe.get("references") if isinstance(recipe.get("references"), list) else []
-    pictures = [recipe.get("image"), recipe.get("mask"), *references]
-    pictures += [control.get("image") for control in controls if isinstance(control, dict)]
+    listed = {name: value if isinstance(value := recipe.get(name), list) else [] for name in ("control", "references")}
+    pictures = [recipe.get("image"), recipe.get("mask"), *listed["references"]]
+    pictures += [control.get("image") for control in listed["control"] if isinstance(control, dict)]
     pixels = 0
     for picture in pictures:
         if not isinstance(picture, dict) or not isinstance(picture.get("png"), str):

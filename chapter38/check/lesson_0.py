@@ -22,7 +22,7 @@ _HINTS = {
 
 
 @exercise
-def check_rungs(answer: Mapping[str, str]) -> Verdict:
+def check_rungs(answer: Mapping[str, Any]) -> Verdict:
     """The rung of each of four projects."""
     if any(value is ... for value in answer.values()):
         return Verdict(None, "put a rung where each ... stands, and run this cell again.")
@@ -35,7 +35,7 @@ def check_rungs(answer: Mapping[str, str]) -> Verdict:
 
 
 @exercise
-def check_lift(stuck: Needs, lifted: Needs) -> Verdict:
+def check_lift(stuck: Needs, lifted: Any) -> Verdict:
     """One field of `stuck` changed so that the rule gives Call."""
     if not isinstance(lifted, Needs):
         return Verdict(False, f"expected Needs, got {type(lifted).__name__}; model_copy gives a changed copy.")

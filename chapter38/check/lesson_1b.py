@@ -17,7 +17,7 @@ HIGH, LOW = 10.0, 0.05
 
 
 @exercise
-def check_evaluations(answer: Mapping[str, int]) -> Verdict:
+def check_evaluations(answer: Mapping[str, Any]) -> Verdict:
     """Evaluations of the denoiser in 30 steps, for each sampler named."""
     if any(value is ... for value in answer.values()):
         return Verdict(None, "put a number where each ... stands, and run this cell again.")

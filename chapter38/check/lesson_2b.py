@@ -41,7 +41,7 @@ def check_shifted(answer: Mapping[str, Any]) -> Verdict:
 
 
 @exercise
-def check_edit(graph: Graph, edited: Graph) -> Verdict:
+def check_edit(graph: Graph, edited: Any) -> Verdict:
     """The same workflow with WANTED's seed and steps, and nothing else changed in meaning."""
     if not isinstance(edited, Graph):
         return Verdict(False, f"expected a Graph, got {type(edited).__name__}; graph.set gives a changed copy.")

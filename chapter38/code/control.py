@@ -72,7 +72,7 @@ def available(model: str = "postcards") -> list[str]:
 
 def files(parts: Parts, recipe: Recipe) -> dict[str, str]:
     """File -> SHA-256 of the ControlNets that a recipe uses, for a receipt; none for those that were never in a file."""
-    found = {}
+    found: dict[str, str] = {}
     for kind in dict.fromkeys(control.kind for control in recipe.control if control.strength):
         try:
             folder = Path(_where(parts, kind))

@@ -70,7 +70,9 @@ def _encode_sd(parts: "Parts", recipes: list[Recipe]) -> Conditioning:
 
 def _encode_sdxl(parts: "Parts", recipes: list[Recipe]) -> Conditioning:
     """Two encoders' penultimate layers side by side; the second's pooled output and the picture's size beside them."""
-    first, told, pooled = recipes[0], [], []
+    first = recipes[0]
+    told: list[torch.Tensor] = []
+    pooled: list[Any] = []
     for text in _both(recipes):
         said = [prompts.encode(t, e, text, first.prompt_syntax, first.clip_skip, True) for t, e in parts.encoders]
         told.append(torch.cat([hidden for hidden, _ in said], dim=-1))

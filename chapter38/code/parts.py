@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -75,7 +76,9 @@ class Parts:
 
     def put_together(self) -> Any:
         """A fresh pipeline of the same class around the same components: `Parts(p).put_together()` draws as p does."""
-        return type(self.pipeline)(**self.pipeline.components)
+        kind, parts = type(self.pipeline), self.pipeline.components
+        settings = {k: v for k, v in self.pipeline.config.items() if k in signature(kind).parameters and k not in parts}
+        return kind(**parts, **settings)
 
     def _vae_that_holds_out(self) -> Any:
         """The VAE, in float32 where its config says that float16 overflows."""

@@ -89,7 +89,7 @@ class Sampler:
     differs: str | None = None
 
 
-_DPM = {"scale": "unit", "lay": _solver, "native": (*DIFFUSERS, "karras")}
+_DPM: dict[str, Any] = {"scale": "unit", "lay": _solver, "native": (*DIFFUSERS, "karras")}
 TABLE: dict[str, Sampler] = {
     "euler": Sampler("EulerDiscreteScheduler", _OFFSET, comfy="euler"),
     "euler_ancestral": Sampler("EulerAncestralDiscreteScheduler", _OFFSET, comfy="euler_ancestral"),
@@ -198,7 +198,7 @@ def twin(sampler: str, spacing: str, steps: int, train_steps: int = 1000) -> Twi
 
 def scale(solver: Any) -> str:
     """In which scale a scheduler of this table carries its sample: "noise", "unit" or "flow"."""
-    return _scale_of(type(solver))
+    return _scale_of(type(solver))  # type: ignore[arg-type]
 
 
 @cache
@@ -295,7 +295,7 @@ def _first_scale(row: Sampler, first: torch.Tensor, schedule: Trained) -> Any:
 def sigma(solver: Any, t: torch.Tensor) -> float:
     """The noise level of the step that comes next: noise over signal (flow: share of noise)."""
     halfway = scale(solver) == "noise" and not getattr(solver, "state_in_first_order", True)
-    levels = getattr(solver, "sigmas_interpol" if halfway and hasattr(solver, "sigmas_interpol") else "sigmas", None)
+    levels = getattr(solver, "sigmas_interpol" if halfway and hasattr(solver, "sigmas_interpol") else "sigmas", None)  # type: Any
     if (levels is not None and scale(solver) != "unit") or hasattr(solver, "model_outputs"):
         place = solver.step_index
         if place is None:

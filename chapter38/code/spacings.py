@@ -97,8 +97,8 @@ def _leading(schedule: Trained, steps: int) -> torch.Tensor:
 def _linspace(schedule: Trained, steps: int) -> torch.Tensor:
     count = len(schedule.sigmas)
     if schedule.flow:  # Diffusers walks between the shifted ends, then shifts once more
-        ends = schedule.sigmas[[-1, 0]].double() * count
-        return _at(schedule, np.linspace(*ends.tolist(), steps))
+        first, last = (schedule.sigmas[[-1, 0]].double() * count).tolist()
+        return _at(schedule, np.linspace(first, last, steps))
     return _at(schedule, np.linspace(0, count - 1, steps)[::-1])
 
 

@@ -103,7 +103,8 @@ def read_header(path: "os.PathLike[str] | str") -> Header:
 
 def write(path: "os.PathLike[str] | str", tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
     """Write a safetensors file, all of it or nothing; the same content gives the same bytes."""
-    path, head, offset = Path(path), {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}, 0
+    path, offset = Path(path), 0
+    head: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     for name, tensor in sorted(tensors.items()):
         entry = {
             "dtype": tensor.dtype,

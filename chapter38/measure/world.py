@@ -42,7 +42,7 @@ class World:
 
 
 def draw_scenes(
-    scenes: Sequence[Scene], model: str = "postcards", first_seed: int = 0, on: Callable[[int], None] | None = None
+    scenes: Sequence[Scene], model: str = "postcards", first_seed: int = 0, on: Callable[[int], object] | None = None
 ) -> Iterator[Image.Image]:
     """Each scene drawn from its plain caption with the model's own sampler and guidance; `on(n)` after each batch."""
     usual = models()["postcards"]["defaults"]
@@ -63,7 +63,7 @@ def _unseen(seen: int) -> int:
     return max(64, seen // 4)
 
 
-def measure(seen: int = 512, model: str = "postcards", on: Callable[[int], None] | None = None) -> World:
+def measure(seen: int = 512, model: str = "postcards", on: Callable[[int], object] | None = None) -> World:
     """Draw `seen` scenes and a quarter as many of held-out pairs, and judge them. `on(n)` after each n pictures."""
     scenes = judging_scenes(SEEN_SEED, seen)
     unseen = judging_scenes(HELD_OUT_SEED, _unseen(seen), held_out=True)

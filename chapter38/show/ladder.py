@@ -2,6 +2,7 @@
 
 import html
 import json
+from typing import Any
 
 from chapter38.ladder import RULES, RUNGS
 from chapter38.show.figures import Shown
@@ -58,7 +59,7 @@ def _rung(place: int, name: str, held: str) -> str:
 
 def explorer() -> Shown:
     """The rule under check boxes: tick what a project needs, and read the rung and why. The volume rule needs a price."""
-    rules = [[_QUESTIONS[rule.need], RUNGS.index(rule.rung), rule.why, rule.lift] for rule in RULES]
+    rules: list[list[Any]] = [[_QUESTIONS[rule.need], RUNGS.index(rule.rung), rule.why, rule.lift] for rule in RULES]
     boxes = "".join(
         f'<label style="display:block"><input type="checkbox" data-rule="{i}"> {html.escape(question)}</label>'
         for i, (question, *_) in enumerate(rules)

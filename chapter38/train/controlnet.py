@@ -37,7 +37,8 @@ def train_controlnet(
     examples = encode(parts, pictures, [[s.varied_caption(rng) for _ in range(CAPTIONS)] for s in shown])
     hints = torch.from_numpy(np.stack([np.asarray(edges(p)) > 0 for p in pictures]))
     unet = parts.denoiser.requires_grad_(False).to(memory_format=torch.channels_last)
-    net = (start or control.fresh(unet)).train().requires_grad_(True).to(memory_format=torch.channels_last)
+    net: Any = (start or control.fresh(unet)).train().requires_grad_(True)
+    net = net.to(memory_format=torch.channels_last)
 
     def loss_at(step: int) -> torch.Tensor:
         chance = generator(seed, step)
@@ -66,7 +67,7 @@ def measure(parts: Parts, net: nn.Module, file: Path, count: int = 64, seed: int
     from chapter38.measure.estimate import bootstrap
     from chapter38.measure.pixels import edge_agreement
     from chapter38.postcards.dataset import judging_scenes
-    from chapter38.recipe import Control, Recipe
+    from chapter38.recipe import Control, Pixels, Recipe
 
     scenes = judging_scenes(seed, count)
     hints = [edges(scene.picture()) for scene in scenes]
@@ -78,7 +79,7 @@ def measure(parts: Parts, net: nn.Module, file: Path, count: int = 64, seed: int
                 prompt=f"a {s.colour} {s.object}",
                 seed=i,
                 guidance=3,
-                control=[Control(kind="edges", image=h, strength=strength)],
+                control=[Control(kind="edges", image=Pixels(h), strength=strength)],
             )
             for i, (s, h) in enumerate(zip(scenes, hints, strict=True))
         ]
@@ -94,7 +95,8 @@ def write(parts: Parts, net: nn.Module, folder: Path, made: dict[str, Any]) -> N
     """Measure the ControlNet, and write it in float16 with its card."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = measure(parts, net, folder / "sheet.webp")
-    copy.deepcopy(net).half().save_pretrained(folder)
+    half: Any = copy.deepcopy(net).half()
+    half.save_pretrained(folder)
     made = {
         **made,
         "batch": BATCH,
