@@ -15,7 +15,6 @@ import pytest
 from chapter38 import Picture, Recipe
 from chapter38.canvas import export, run
 from chapter38.canvas.client import Server
-from chapter38.canvas.graph import Graph
 from chapter38.code import draw, samplers
 from chapter38.code.draw import versions
 from chapter38.errors import CannotExpress
