@@ -65,8 +65,7 @@ def test_edit_accepts_another_way_to_it() -> None:
 def _says(api: check.Api, id: str, slots: bool = True) -> Any:
     node = api[id]
     told = {
-        name: [_says(api, v[0], slots), v[1] if slots else 0] if isinstance(v, list) else v
-        for name, v in node["inputs"].items()
+        name: [_says(api, v[0], slots), v[1] if slots else 0] if isinstance(v, list) else v for name, v in node["inputs"].items()
     }
     return [node["class_type"], told]
 
