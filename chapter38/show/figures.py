@@ -57,7 +57,7 @@ def pictures(
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     lines = 1 + max(label.count("\n") for label in labels)
-    fig = Figure(figsize=(columns * side / DPI * 1.08, rows * (side * 1.06 + 17 * lines) / DPI), facecolor="white")
+    fig = Figure(figsize=(columns * side / DPI * 1.08, rows * (side * 1.08 + 20 * lines) / DPI), facecolor="white")
     fig.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     for i, ax in enumerate(fig.subplots(rows, columns, squeeze=False).flat):
         ax.axis("off")
