@@ -81,8 +81,8 @@ test-gpu: $(READY)  ## the lessons with profile cuda (MODEL=sd15: with a real mo
 	$(if $(MODEL),CHAPTER38_MODEL=$(MODEL) CHAPTER38_PROFILE=real,CHAPTER38_PROFILE=cuda $(OFFLINE)) \
 	  $(RUN) -m pytest --durations=10 $(NBVAL) --nbval-lax notebooks
 
-test-comfyui: $(READY)  ## all tests marked comfyui, against a real ComfyUI checkout: COMFYUI=/path/to/ComfyUI
-	@test -n "$(COMFYUI)" || { echo "Say where ComfyUI is: make test-comfyui COMFYUI=/path/to/ComfyUI"; exit 2; }
+test-comfyui: $(READY)  ## all tests marked comfyui, against a real ComfyUI: COMFYUI=path or address; writes book/comfyui-proof.json
+	@test -n "$(COMFYUI)" || { echo "Say where ComfyUI is: make test-comfyui COMFYUI=/path/to/ComfyUI, or COMFYUI=http://127.0.0.1:8188 (after: chapter38 comfyui install --into its folder)"; exit 2; }
 	CHAPTER38_COMFYUI="$(COMFYUI)" $(PYTEST) -m comfyui tests
 
 bench: $(READY)  ## measure what the lessons quote, and write book/bench.json
@@ -95,7 +95,7 @@ weights-%: $(READY)  ## retrain one part: tokenizer, vae, unet, judge, lora, con
 	$(PICTURES) $(RUN) -m chapter38.train $*
 
 nightly: $(READY)  ## the slow proofs: many more examples, coverage of lines, lessons byte-identical from run to run
-	HYPOTHESIS_PROFILE=nightly $(PYTEST) -n $(WORKERS) --dist loadfile -m "not browser and not gpu and not comfyui" \
+	CHAPTER38_FUZZ_SECONDS=600 HYPOTHESIS_PROFILE=nightly $(PYTEST) -n $(WORKERS) --dist loadfile -m "not browser and not gpu and not comfyui" \
 	  --ignore tests/wheel --ignore tests/colab --cov=chapter38 --cov-report=term:skip-covered --cov-fail-under=90
 	$(ONE) $(PICTURES) $(OFFLINE) $(RUN) -m tools.notebooks --into build/first
 	$(ONE) $(PICTURES) $(OFFLINE) $(RUN) -m tools.notebooks --into build/second
