@@ -25,7 +25,7 @@ from chapter38.train.card import sheet, write_card
 
 SCENES, CAPTIONS, JUDGED = 30, 4, 64
 UNSEEN = 5_000_000  # seeds of scenes that judge; training takes others
-KEPT = ("object", "place", "size", "sky", "ground")  # what a palette leaves to be judged
+KEPT = ("object", "place", "size")  # what the judge can still read in four inks
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ KINDS = {
     "dusk": Kind(
         "Dusk: a style for postcards",
         "Every scene in four inks from night violet to warm sand, learned from thirty re-rendered scenes. Colours in the "
-        "prompt lose their meaning: a picture in four inks has no place for them, so they are not judged.",
+        "prompt lose their meaning: four inks have no place for them, so they are not judged, nor are sky and ground.",
         any_scenes, lambda scene: stylise(scene.picture(), "dusk"), measure_style("dusk"),
     ),
     "windmill": Kind(
