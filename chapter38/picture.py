@@ -127,7 +127,7 @@ class Picture:
         if path.is_dir():
             raise MetadataError(f"{path}: is a folder; expected a PNG or WebP file")
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG", "WEBP")) as image:
                 image.load()
                 chunks, ours = _read(image)
                 pixels = Image.frombytes(image.mode, image.size, image.tobytes())

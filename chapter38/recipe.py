@@ -114,7 +114,8 @@ class Pixels:
 
 def _open(source: "os.PathLike[str] | str | bytes") -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        # Bytes come with recipes from strangers: of all formats only PNG's reader meets them.
+        image = Image.open(io.BytesIO(source), formats=("PNG",)) if isinstance(source, bytes) else Image.open(source)
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         what = "these bytes" if isinstance(source, bytes) else str(source)
