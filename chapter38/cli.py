@@ -14,6 +14,11 @@ from chapter38 import cli_call, cli_canvas
 from chapter38.errors import Chapter38Error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+EXTRAS = {  # what each extra brings in
+    "code": {"torch", "diffusers", "transformers", "accelerate", "peft", "torchsde", "fsspec"},
+    "call": {"openai", "replicate", "huggingface_hub", "fal_client", "google", "fastapi", "uvicorn", "tenacity", "multipart"},
+    "notebooks": {"matplotlib", "ipywidgets", "IPython", "yaml"},
+}
 say = Console(stderr=True, highlight=False)  # progress and errors; results go to stdout
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for scripts.")]
 
@@ -23,7 +28,10 @@ def main() -> None:
     try:
         app()
     except ModuleNotFoundError as error:
-        print(f"chapter38: {error.name} is not installed; `chapter38 doctor` says what to install", file=sys.stderr)
+        package = (error.name or "a package").partition(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+        remedy = f"pip install 'chapter38[{extra}]'" if extra else f"pip install {package}"
+        print(f"chapter38: this needs {package}, which is not installed: {remedy}", file=sys.stderr)
         sys.exit(2)
     except (Chapter38Error, OSError) as error:
         print(f"chapter38: {one_line(error)}", file=sys.stderr)
