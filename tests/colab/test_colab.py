@@ -28,6 +28,7 @@ FREEZE = Path(__file__).with_name("pip-freeze.txt")
 TORCH = pinned()  # stands in for Colab's 2.11
 NOT_OURS = ("nvidia-", "cuda-", "triton", "setuptools")  # come with the build of torch
 RUNNER = ("ipykernel", "ipython", "jupytext", "nbclient", "nbformat", "pyyaml")
+REACHED = ("msgpack",)  # what Colab ships and the wheel reaches through a package that Colab does not
 STARRED = [entry["name"] for entry in json.loads((ROOT / "book/lessons.json").read_text("utf-8")) if "core" in entry["routes"]]
 HOW = (
     "Colab runs Python 3.13 and none was found here. Install it (`pyenv install 3.13`, `uv python install 3.13`, "
@@ -87,7 +88,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def colab() -> Path:
     """The interpreter of an environment that holds what Colab ships, as far as we reach it."""
-    key = hashlib.sha256(FREEZE.read_bytes() + repr((TORCH, sorted(needed()), RUNNER)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(FREEZE.read_bytes() + repr((TORCH, sorted(needed()), RUNNER, REACHED)).encode()).hexdigest()[:12]
     folder = ROOT / "build/colab" / key
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if (folder / "ready").exists():
@@ -99,7 +100,7 @@ def colab() -> Path:
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in there.items()) + TORCH, "utf-8")
     environment = {**os.environ, "TORCH": TORCH, "PIP_CONSTRAINT": str(constraints), "UV_CONSTRAINT": str(constraints)}
     begin(folder, python, environment)
-    ours = sorted({*needed(), *RUNNER} & set(there))
+    ours = sorted({*needed(), *RUNNER, *REACHED} & set(there))
     run(python, "-m", "pip", "install", "-q", "--no-compile", TORCH, *ours, env=environment)
     (folder / "ready").touch()
     return python
