@@ -28,7 +28,7 @@ FREEZE = Path(__file__).with_name("pip-freeze.txt")
 TORCH = pinned()  # stands in for Colab's 2.11
 NOT_OURS = ("nvidia-", "cuda-", "triton", "setuptools")  # come with the build of torch
 RUNNER = ("ipykernel", "ipython", "jupytext", "nbclient", "nbformat", "pyyaml")
-REACHED = ("msgpack",)  # what Colab ships and the wheel reaches through a package that Colab does not
+REACHED = ("aiofiles", "msgpack")  # what Colab ships and the wheel reaches through a package that Colab does not
 STARRED = [entry["name"] for entry in json.loads((ROOT / "book/lessons.json").read_text("utf-8")) if "core" in entry["routes"]]
 HOW = (
     "Colab runs Python 3.13 and none was found here. Install it (`pyenv install 3.13`, `uv python install 3.13`, "
