@@ -69,7 +69,7 @@ class Witness:
 
     def __init__(self, page: Page, home: str) -> None:
         self.trouble: list[str] = []
-        self.bytes = 0
+        self.bytes, self.shared = 0, 0  # the page's own; the theme's scripts, styles and fonts, which a browser fetches once
         page.on("console", lambda message: self.note(message.type == "error", f"console: {message.text}"))
         page.on("pageerror", lambda error: self.note(True, f"error: {error}"))
         page.on("requestfailed", lambda request: self.note(True, f"failed: {request.url}"))
@@ -82,7 +82,11 @@ class Witness:
 
     def count(self, response) -> None:
         self.note(response.status >= 400, f"{response.status}: {response.url}")
-        self.bytes += int(response.headers.get("content-length", 0))
+        size = int(response.headers.get("content-length", 0))
+        if "/_static/" in response.url:
+            self.shared += size
+        else:
+            self.bytes += size
 
 
 def names(site: Path) -> list[str]:
@@ -113,6 +117,8 @@ def test_every_page_is_whole_and_accessible(site: Path, address: str, page: Page
             found += [f"{mode}: {violation}" for violation in violations(page)]
         if witness.bytes > 3 * MEGABYTE:
             found.append(f"weighs {witness.bytes / MEGABYTE:.1f} MB; at most 3")
+        if witness.shared > 4 * MEGABYTE:
+            found.append(f"asks for {witness.shared / MEGABYTE:.1f} MB of the site's shared files; at most 4")
         trouble += [f"{name}: {text}" for text in found]
         page.context.clear_cookies()
     assert not trouble, "\n".join(trouble[:60])
