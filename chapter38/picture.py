@@ -114,10 +114,10 @@ class Picture:
         if path.suffix.lower() not in writers:
             raise MetadataError(f"{path.name}: expected a name that ends in .png or .webp")
         options = writers[path.suffix.lower()]()
-        _atomic(path, lambda file: self.image.save(file, **options))
+        atomic(path, lambda file: self.image.save(file, **options))
         if sidecar and self.receipt:
             meter = self.receipt.meter.model_dump_json(indent=1)
-            _atomic(path.with_name(path.name + ".meter.json"), lambda file: file.write(meter.encode()))
+            atomic(path.with_name(path.name + ".meter.json"), lambda file: file.write(meter.encode()))
         return path
 
     @classmethod
@@ -222,8 +222,11 @@ def _read(image: Image.Image) -> tuple[dict[str, str], str | None]:
     return chunks, html.unescape(rest.partition("</c38:picture>")[0]) if found else None
 
 
-def _atomic(path: Path, write: Any) -> None:
-    """Write beside `path`, then rename over it: a reader sees the old file or the new one, never half of one."""
+def atomic(path: Path, write: Any) -> None:
+    """Write beside `path`, then rename over it: a reader sees the old file or the new one, never half of one.
+
+    write(file) is given a binary file. Raises OSError where there is no such folder, or it cannot be written.
+    """
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; expected a file name")
     if not path.parent.is_dir():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chapter38.errors import Chapter38Error, RecipeError
-from chapter38.picture import Picture
+from chapter38.picture import Picture, atomic
 from chapter38.recipe import Recipe
 
 RECEIPTS, TABLE = "receipts", "receipts.jsonl"
@@ -75,10 +75,7 @@ class Place:
         if not self.local:
             self.system.pipe_file(f"{self.root}/{name}", data)
             return
-        path = Path(self.root) / name
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        beside.write_bytes(data)
-        beside.replace(path)
+        atomic(Path(self.root) / name, lambda file: file.write(data))
 
     def read(self, name: str) -> bytes:
         return self.system.cat_file(f"{self.root}/{name}")  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from chapter38.errors import AdapterError
+from chapter38.picture import atomic
 
 MAX_HEADER = 16 * 2**20  # bytes; the format itself allows 100 MB, real files need less than 3
 MAX_DIMENSIONS = 8
@@ -114,11 +115,8 @@ def write(path: "os.PathLike[str] | str", tensors: dict[str, Tensor], metadata: 
         head, offset = {**head, name: entry}, offset + len(tensor.data)
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.writelines(tensor.data for _, tensor in sorted(tensors.items()))
-    beside.replace(path)
+    parts = [struct.pack("<Q", len(text)), text, *(tensor.data for _, tensor in sorted(tensors.items()))]
+    atomic(path, lambda file: file.writelines(parts))
     return path
 
 

@@ -1,6 +1,5 @@
 """What a run of a lesson draws with, how exact its claims may be, and the measurements too long to repeat in it."""
 
-import hashlib
 import json
 import os
 import sys
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from chapter38.code.models import sha256
 from chapter38.errors import Chapter38Error, nearest
 from chapter38.postcards import WEIGHTS
 
@@ -73,7 +73,7 @@ def sweep(lesson: str) -> dict[str, Any]:
     if not file.is_file():
         raise Chapter38Error(f"no sweep of {lesson!r}; notebooks/sweeps.py makes them")
     values: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    here = hashlib.sha256((WEIGHTS / "unet/diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    here = sha256(WEIGHTS / "unet/diffusion_pytorch_model.safetensors")
     return {**values, "weights": "these weights" if here.startswith(values["unet"]) else "earlier weights"}
 
 

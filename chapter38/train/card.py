@@ -1,7 +1,6 @@
 """A model card beside each file of weights: `card.json` for programs, `README.md` for people; every figure measured, dated."""
 
 import datetime
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +8,9 @@ from typing import Any
 
 from PIL import Image
 
+from chapter38.code.models import sha256
+from chapter38.measure import world
 from chapter38.postcards import WEIGHTS
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def base_sha256(weights: Path) -> str:
@@ -24,12 +20,8 @@ def base_sha256(weights: Path) -> str:
 
 def sheet(rows: Sequence[Sequence[Image.Image]], file: Path) -> None:
     """Rows of pictures of one size as one picture, for eyes to judge."""
-    width, height = rows[0][0].size
-    whole = Image.new("RGB", (width * len(rows[0]), height * len(rows)))
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            whole.paste(picture.convert("RGB"), (x * width, y * height))
-    whole.save(file, quality=90, method=6)
+    pictures = [picture.convert("RGB") for row in rows for picture in row]
+    world.sheet(pictures, columns=len(rows[0]), gap=0).save(file, quality=90, method=6)
 
 
 def write_card(folder: Path, title: str, says: str, made: dict[str, Any], figures: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from chapter38.picture import atomic
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,6 @@ def train(
 
 def warm_up_then_cosine(peak: float, warm: float = 0.02, last: float = 0.02) -> Callable[[float], float]:
     """Rate over the share of the run: linear to `peak` by `warm`, then half a cosine down to `last`·peak."""
-    import math
 
     def rate(share: float) -> float:
         fall = 0.5 * (1 + math.cos(math.pi * max(0.0, (share - warm) / (1 - warm))))
@@ -95,7 +97,6 @@ def _keep(
     folder: Path, model: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, report: Report
 ) -> None:
     state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({**state, "step": report.step}, folder / "state.part")
-    (folder / "state.part").replace(folder / "state.pt")
+    atomic(folder / "state.pt", lambda file: torch.save({**state, "step": report.step}, file))
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(asdict(report)) + "\n")
