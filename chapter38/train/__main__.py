@@ -45,11 +45,12 @@ def make_tokenizer(runs: Runs = Path("runs")) -> None:
 
 @app.command("vae")
 def make_vae(
-    runs: Runs = Path("runs"), start: Start = None, steps: int = 30_000, peak: float = 3e-3, threads: Threads = 1
-) -> None:
+    runs: Runs = Path("runs"), start: Start = None, steps: int = 30_000, peak: float = 3e-3, whole: float = 0.3,
+    decoder_only: bool = False, threads: Threads = 1,
+) -> None:  # fmt: skip
     """The autoencoder (about three hours on one core)."""
     torch.set_num_threads(threads)
-    trained = vae.train_vae(runs / "vae", steps, start and start / "vae", peak)
+    trained = vae.train_vae(runs / "vae", steps, start and start / "vae", peak, whole, decoder_only=decoder_only)
     _watch("vae", trained)[1].save_pretrained(runs / "vae" / "averaged")
 
 
