@@ -1,8 +1,10 @@
-"""The pages of the site that data makes: lessons, real models, how the world was trained, the public names.
+"""The pages of the site that data makes: lessons, claims, real models, how the world was trained, the public names.
 
 Each function returns the page as Markdown, or "" where its data is not there.
 """
 
+import ast
+import html
 import inspect
 import json
 import re
@@ -13,10 +15,13 @@ from types import ModuleType
 from typing import Any
 
 import jupytext
+import yaml
+from mdit_py_plugins.anchors.index import slugify
 
 from tools.notebooks import ROOT, SOURCES
 
 ROOMS = ("chapter38", *(f"chapter38.{room}" for room in ("postcards", "code", "measure", "canvas", "call", "ladder")))
+UNITS = {"x": "×", "/s": "a second"}
 ROUTES = {"90": "90 minutes", "core": "★ core"}
 
 
@@ -148,3 +153,101 @@ def plain(text: str) -> str:
     """A docstring's prose as Markdown: only backticks keep their meaning."""
     parts = re.split(r"(`+[^`]*`+)", " ".join(text.split()))
     return "".join(part if part.startswith("`") else re.sub(r"([\\*_{}\[\]<>$#|~^])", r"\\\1", part) for part in parts)
+
+
+def claims() -> str:
+    """Every assertion of every lesson under the section that makes the claim, and what each work's measurement is."""
+    parts = [
+        "# What is measured\n\nGenerated from the lessons' own assertions. Each line below runs every time a lesson is "
+        "executed; where one does not hold, the lesson fails and is not shown. A claim of a paper that the measurement "
+        "does not support is told in the lesson as it came out.\n\n## Works and their measurements\n\n" + measured_works()
+    ]
+    for lesson in sorted(SOURCES.glob("38_*.py")):
+        rows = [
+            [f"[{section}](../notebooks/{lesson.stem}.ipynb#{slugify(section)})", lines] for section, lines in asserted(lesson)
+        ]
+        parts.append(f"## {title(lesson)}\n\n" + table(["where", "asserted"], rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def measured_works() -> str:
+    """The works of the chapter's bibliography: what is measured again of each, and in which of the lessons that are there."""
+    entries = yaml.safe_load((ROOT / "book/reading-map.yml").read_text("utf-8"))["entries"]
+    there = {lesson.stem: title(lesson) for lesson in SOURCES.glob("38_*.py")}
+    rows = []
+    for entry in entries:
+        if entry.get("measures"):
+            links = [f"[{there[name]}](../notebooks/{name}.ipynb)" for name in entry.get("lessons", ()) if name in there]
+            rows.append([entry["title"], entry["measures"], ", ".join(links) or "not yet measured: its lesson is not there yet"])
+    return table(["work", "measured again", "in"], rows)
+
+
+def asserted(lesson: Path) -> Iterator[tuple[str, str]]:
+    """(heading, its assertions as code) for each section of a lesson that asserts."""
+    section, found = title(lesson), list[str]()
+    for cell in jupytext.read(lesson).cells:
+        if cell.cell_type == "code":
+            found += [code(node.test) for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Assert)]
+        for heading in re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else ():
+            if found:
+                yield section, "<br>".join(found)
+            section, found = heading.strip(), []
+    if found:
+        yield section, "<br>".join(found)
+
+
+def code(node: ast.expr) -> str:
+    """An expression as inline code in a table."""
+    return f"<code>{html.escape(ast.unparse(node))}</code>".replace("|", "&#124;")
+
+
+def proofs() -> str:
+    """The last runs of `make bench` and `make test-comfyui`."""
+    parts = [
+        "# Same picture, and how fast\n\nTwo results that are too long for a lesson: their last run, with date and versions, as "
+        "it was written down by the command that anyone can repeat."
+    ]
+    for file, told in (("bench.json", benches), ("comfyui-proof.json", comfyui)):
+        path = ROOT / "book" / file
+        parts += [told(json.loads(path.read_text("utf-8")))] if path.exists() else []
+    return "\n\n".join(parts) + "\n"
+
+
+def ran(found: dict[str, Any]) -> str:
+    return f"{found['date']}, " + ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+
+
+def benches(found: dict[str, Any]) -> str:
+    """Ratios measured side by side, with the smallest and the largest of the rounds."""
+    machine = found["hardware"]
+    rows = [
+        [row["says"], f"{row['value']:,.3g} {UNITS.get(row['unit'], row['unit'])}", f"{row['low']:,.3g} to {row['high']:,.3g}",
+         str(row["rounds"]), row["date"]]
+        for row in found["rows"]
+    ]  # fmt: skip
+    return (
+        f"## Speed (`make bench`)\n\n{machine['cores']} cores of {machine['cpu']}, {machine['threads']} thread a process, "
+        f"{machine['memory_gib']} GiB; {ran(found)}. Seconds belong to this machine; ratios mostly carry to others.\n\n"
+        + table(["what", "median", "of the rounds", "rounds", "date"], rows)
+    )
+
+
+def comfyui(found: dict[str, Any]) -> str:
+    """Each row of the proof: same to 1/255, or refused with the reason and what the nearest workflow draws instead."""
+    same = [row for row in found["table"] if row["refused"] is None]
+    groups = {group: [row for row in same if row["group"] == group] for group in dict.fromkeys(row["group"] for row in same)}
+    proved = [[group, str(len(rows)), str(max(row["code_server"] for row in rows)), str(max(row["run_server"] for row in rows))]
+              for group, rows in groups.items()]  # fmt: skip
+    other = [[f"{row['group']}: {row['name']}", plain(row["refused"]), "no such thing there" if row["code_server"] is None
+              else str(row["code_server"])] for row in found["table"] if row["refused"]]  # fmt: skip
+    return (
+        f"## The same picture from a real ComfyUI (`make test-comfyui`)\n\nComfyUI {found['comfyui']}; {ran(found)}. "
+        "Every recipe is drawn by the code rung, by `canvas.run` without ComfyUI, and by the server; "
+        f"{len(same)} of {len(found['table'])} can be said on the canvas, "
+        f"and no value of any pixel of theirs differs by more than {found['largest']}/255: ComfyUI cuts "
+        "off where Diffusers rounds.\n\n"
+        + table(["recipes", "rows", "code and server, 1/255", "run and server, 1/255"], proved)
+        + "\n\n### What the canvas cannot say\n\nThese are refused before anything runs. The last column is what the "
+        "nearest workflow would have drawn instead: the largest difference of any value.\n\n"
+        + table(["recipe", "why not", "difference, 1/255"], other)
+    )

@@ -26,7 +26,13 @@ BOOK = ROOT / "book"
 BUILD = BOOK / "_build"
 SOURCE = BUILD / "source"
 HTML = BUILD / "html"
-GENERATED = {"real-models": pages.real_models, "world": pages.world, "api": pages.api}
+GENERATED = {
+    "real-models": pages.real_models,
+    "world": pages.world,
+    "claims": pages.claims,
+    "proofs": pages.proofs,
+    "api": pages.api,
+}
 # Caption of a part -> what is in it, by name or beginning of a name, in this order.
 PARTS = {
     "Begin": ["book/objectives", "book/refresher", "notebooks/38_0"],
@@ -34,7 +40,7 @@ PARTS = {
     "Canvas": ["notebooks/38_2"],
     "Call": ["notebooks/38_3"],
     "Beyond": ["notebooks/38_4", "notebooks/38_5"],
-    "Look up": ["book/glossary", "book/real-models", "book/world", "book/claims", "book/api"],
+    "Look up": ["book/glossary", "book/real-models", "book/world", "book/claims", "book/proofs", "book/api"],
     "About": ["book/responsible-use", "book/instructors", "book/"],
 }
 

@@ -26,7 +26,7 @@ PICTURES = 16  # that share a pass
 
 @dataclass(frozen=True)
 class Row:
-    """`value` is a ratio (unit "x") or seconds ("s"): the median of `rounds`, with the smallest and the largest."""
+    """`value` is a ratio (unit "x"), seconds ("s") or a rate ("/s"): the median of `rounds`, with the smallest and the largest."""
 
     name: str
     says: str
@@ -180,7 +180,52 @@ def cold(rounds: int) -> Iterator[Row]:
     yield summary("seconds_cold", "from the shell's prompt to a first picture", [seconds(run) for _ in range(rounds)], "s")
 
 
-GROUPS: tuple[Callable[[int], Iterator[Row]], ...] = (drawing, adapted, spaces, processes, cold)
+def canvas(rounds: int) -> Iterator[Row]:
+    """The canvas' runner over the code rung, models loaded; another recipe each time, so that nothing is kept from before."""
+    from chapter38.canvas import export, run
+    from chapter38.code import draw
+
+    by_run, by_draw = iter(recipes(rounds + 1)), iter(recipes(rounds + 1))
+    yield in_turn(
+        "run_over_draw", "`run(export(r))` over `draw(r)`: time", lambda: run(export(next(by_run))),
+        lambda: draw(next(by_draw)), rounds,
+    )  # fmt: skip
+
+
+def reading(rounds: int) -> Iterator[Row]:
+    """Pictures of the course's own making, with recipe, receipt and workflow inside, read back."""
+    from PIL import Image
+
+    from chapter38 import Picture, Recipe
+    from chapter38.canvas.metadata import inspect
+
+    count = 200
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{i}.png" for i in range(count)]
+        for i, file in enumerate(files):
+            Picture(Image.effect_noise((128, 128), 60).convert("RGB"), Recipe(prompt=f"boat {i}")).save(file)
+        took = [seconds(lambda: [inspect(file) for file in files]) for _ in range(rounds)]
+    yield summary("inspected_per_second", "pictures inspected, recipes read", [count / t for t in took], "/s")
+
+
+def training(rounds: int) -> Iterator[Row]:
+    """A style from thirty pictures, as the shipped one was trained; once."""
+    import torch
+
+    from chapter38.code import load, train_lora
+    from chapter38.code.tuning import Plan
+    from chapter38.postcards.dataset import judging_scenes
+    from chapter38.postcards.drawing import stylise
+
+    scenes, plan = judging_scenes(38, 30), Plan()
+    shown, captions = [stylise(scene.picture(), "dusk") for scene in scenes], [scene.caption() for scene in scenes]
+    torch.set_num_threads(2)
+    took = seconds(lambda: list(train_lora(load("postcards"), shown, captions, plan)))
+    torch.set_num_threads(1)
+    yield summary("seconds_style", f"a style LoRA from {len(scenes)} pictures, {plan.steps} steps, two threads", [took], "s")
+
+
+GROUPS: tuple[Callable[[int], Iterator[Row]], ...] = (drawing, adapted, spaces, canvas, reading, training, processes, cold)
 
 
 def machine() -> dict[str, Any]:
