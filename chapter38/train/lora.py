@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,11 @@ from chapter38.code.models import load
 from chapter38.code.parts import Parts
 from chapter38.code.tuning import Plan, train_lora
 from chapter38.measure.estimate import bootstrap, share
+from chapter38.measure.renders import nearest_object, to_inks
 from chapter38.postcards import WEIGHTS, judge
 from chapter38.postcards.dataset import HELD_OUT, judging_scenes, sample
-from chapter38.postcards.drawing import STYLES, stylise
-from chapter38.postcards.scene import VOCABULARY, Scene
+from chapter38.postcards.drawing import stylise
+from chapter38.postcards.scene import Scene
 from chapter38.recipe import Recipe
 from chapter38.train.card import sheet, write_card
 
@@ -62,15 +62,6 @@ def pictures(parts: Parts, scenes: Sequence[Scene], lora: Sequence[tuple[str, fl
     return [p.image for i in range(0, len(recipes), 16) for p in draw_many(recipes[i : i + 16], parts=parts)]
 
 
-def to_inks(images: Sequence[Image.Image], style: str) -> np.ndarray:
-    """(N,) the mean distance, in levels of 255, of a picture's pixels from the line through the style's inks: 0 is pure style."""
-    inks = np.array(STYLES[style], float)
-    steps = np.linspace(0, 1, 9)[:, None]
-    line = np.concatenate([a * (1 - steps) + b * steps for a, b in pairwise(inks)])
-    flat = [np.asarray(i.convert("RGB").resize((64, 64), Image.Resampling.BOX), float).reshape(-1, 1, 3) for i in images]
-    return np.array([np.sqrt(((f - line) ** 2).sum(-1)).min(1).mean() for f in flat])
-
-
 def measure_style(style: str) -> Callable[[Parts, str], dict[str, str]]:
     def measure(parts: Parts, name: str) -> dict[str, str]:
         scenes = judging_scenes(UNSEEN, JUDGED)
@@ -87,14 +78,6 @@ def measure_style(style: str) -> Callable[[Parts, str], dict[str, str]]:
         }
 
     return measure
-
-
-def nearest_object(image: Image.Image, scene: Scene, seeds: int = 6) -> str:
-    """Which object a picture shows, by the nearest of fresh renders of the same scene with each object."""
-    small = lambda i: np.asarray(i.convert("RGB").resize((32, 32), Image.Resampling.BOX), float)  # noqa: E731
-    mine, objects = small(image), (*VOCABULARY["object"], "windmill")
-    renders = {o: [small(scene.but(object=o, seed=1_000 + k).picture()) for k in range(seeds)] for o in objects}
-    return min(objects, key=lambda o: min(((mine - render) ** 2).mean() for render in renders[o]))
 
 
 def measure_subject(parts: Parts, name: str) -> dict[str, str]:
