@@ -28,19 +28,23 @@ def fresh(unet: Any) -> Any:
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=HINT_CHANNELS)
 
 
-def hook(parts: Parts, recipe: Recipe) -> Speak:
+def hook(parts: Parts, recipe: Recipe, *others: Recipe) -> Speak:
     """What the recipe's ControlNets add at each step: `denoise` hands it to the denoiser. Nothing where there are none.
 
     A control speaks at step i of n where start <= i / n and (i + 1) / n <= end, as in Diffusers' pipelines. Several are
-    summed in order. At strength 0 it is not run at all.
+    summed in order. At strength 0 it is not run at all. `others` share the pass; their controls differ in the map only.
     """
-    speakers = [(control, net(parts, control.kind), _hint(control, recipe)) for control in recipe.control if control.strength]
+    speakers = [
+        (control, net(parts, control.kind), torch.cat([_hint(r.control[place], r) for r in (recipe, *others)]))
+        for place, control in enumerate(recipe.control)
+        if control.strength
+    ]
 
     def speak(index: int, steps: int, x: torch.Tensor, t: torch.Tensor, told: Any) -> dict[str, Any]:
         total: tuple[list[torch.Tensor], torch.Tensor] | None = None
         for control, network, hint in speakers:
             if control.start <= index / steps and (index + 1) / steps <= control.end:
-                seen = hint.to(x.device, x.dtype).expand(len(x), -1, -1, -1)
+                seen = hint.to(x.device, x.dtype).repeat(len(x) // len(hint), 1, 1, 1)
                 down, middle = network(x, t, told.embeddings, seen, control.strength, **told.extra, return_dict=False)
                 total = (
                     (list(down), middle)

@@ -55,7 +55,7 @@ def denoise(parts: Parts, recipe: Recipe) -> Iterator[Step]:
 
 @torch.no_grad()
 def walk(parts: Parts, recipes: list[Recipe]) -> Iterator[Step]:
-    """Draw several recipes in one pass; they may differ in prompt, negative, seed, image and mask only."""
+    """Draw several recipes in one pass; they may differ in prompt, negative, seed, image, mask and hint maps only."""
     step = None
     for step in _walk(parts, recipes, start.first(parts, recipes)):
         yield step
@@ -68,7 +68,7 @@ def _walk(parts: Parts, recipes: list[Recipe], begun: start.Start) -> Iterator[S
     first, family = recipes[0], parts.family
     _check(parts, first)
     adapters.attach(parts, first.adapters)
-    speak = control.hook(parts, first)
+    speak = control.hook(parts, *recipes)
     told = parts.encode(recipes)
     solver = samplers.scheduler(
         first.sampler, first.spacing, parts.scheduler.config, first.steps, first.shift, family.mu(parts, first)

@@ -18,7 +18,7 @@ from chapter38.code.parts import Parts
 from chapter38.code.whole import draw_whole
 from chapter38.errors import CannotExpress
 from chapter38.picture import Lock, Meter, Picture, Receipt
-from chapter38.recipe import Recipe
+from chapter38.recipe import Pixels, Recipe
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 Watch = Callable[[Step], Any]
@@ -62,9 +62,10 @@ def draw_many(recipes: list[Recipe], *, parts: Parts | None = None, watch: Watch
 def pass_key(recipe: Recipe) -> str:
     """Equal for recipes that can share a forward pass."""
     same: dict[str, Any] = {"prompt": "", "negative": "", "seed": 0}
+    blank = Pixels(Image.new("L", (1, 1)))
     if recipe.image is not None:  # which picture is free; that there is one, is not
-        blank = Image.new("L", (1, 1))
         same |= {"image": blank, "mask": blank if recipe.mask is not None else None}
+    same["control"] = [control.model_copy(update={"image": blank}) for control in recipe.control]
     return recipe.but(**same).key
 
 

@@ -11,6 +11,8 @@ from adapting import RECIPE, latents, lora_file
 from PIL import Image
 
 from chapter38.code import control
+from chapter38.code.denoise import walk
+from chapter38.code.draw import pass_key
 from chapter38.code.parts import Parts, pixels
 from chapter38.errors import AdapterError
 from chapter38.recipe import Control
@@ -123,6 +125,24 @@ def test_with_img2img(parts: Parts) -> None:
     start = parts.to_latents(pixels([image], 64, 64))  # ComfyUI and we take the mode; the pipeline takes latents as they are
     call = {"image": start, "control_image": HINT, "strength": 0.7}
     assert torch.equal(ours, theirs(parts, [hint], "StableDiffusionControlNetImg2ImgPipeline", **call))
+
+
+def test_several_recipes_share_a_pass_each_with_its_own_map(parts: Parts) -> None:
+    recipes = [
+        RECIPE.but(seed=seed, control=[Control(kind="a", image=hint), Control(kind="b", image=OTHER, strength=0.5)])
+        for seed, hint in enumerate((HINT, OTHER))
+    ]
+    assert len({pass_key(recipe) for recipe in recipes}) == 1
+    together = list(walk(parts, recipes))[-1].latent
+    for recipe, mine in zip(recipes, together, strict=True):
+        assert torch.allclose(mine, latents(parts, recipe=recipe)[0], atol=1e-4)  # batches add up in another order
+
+
+@pytest.mark.parametrize("change", [{"kind": "b"}, {"strength": 0.5}, {"end": 0.5}], ids=str)
+def test_controls_that_differ_in_more_than_the_map_share_no_pass(change: dict[str, Any]) -> None:
+    one = Control(kind="a", image=HINT)
+    assert pass_key(RECIPE.but(control=[one])) != pass_key(RECIPE.but(control=[one.model_copy(update=change)]))
+    assert pass_key(RECIPE.but(control=[one])) != pass_key(RECIPE)
 
 
 def test_the_hint_s_size(parts: Parts) -> None:
