@@ -108,11 +108,12 @@ class Graph:
         return cls.from_api(value)
 
     @classmethod
-    def from_api(cls, value: Json) -> "Graph":
-        """From `{"5": {"class_type", "inputs"}}`, which a server executes. Positions are worked out."""
+    def from_api(cls, value: Json, *, placed: bool = True) -> "Graph":
+        """From `{"5": {"class_type", "inputs"}}`, which a server executes. Positions are worked out where `placed`."""
         from chapter38.canvas.layout import place
 
-        return place(guarded(lambda: _from_api(copy.deepcopy(value))))
+        graph = guarded(lambda: _from_api(copy.deepcopy(value)))
+        return place(graph) if placed else graph
 
     @classmethod
     def from_ui(cls, value: Json) -> "Graph":

@@ -254,7 +254,7 @@ def _read_graph(said: Metadata, known: dict[str, Any]) -> None:
     from chapter38.canvas.graph import Graph
     from chapter38.canvas.read import read
 
-    graph = Graph.from_api(known["prompt"]) if "prompt" in known else Graph.from_ui(known["workflow"])
+    graph = Graph.from_api(known["prompt"], placed=False) if "prompt" in known else Graph.from_ui(known["workflow"])
     said.prompt, said.negative = prompts(known["prompt"] if "prompt" in known else graph.api())
     said.recipe, missed = read(graph)
     said.warnings += [str(line) for line in missed]

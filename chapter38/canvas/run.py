@@ -95,8 +95,8 @@ class Runner:
         return list(TopologicalSorter({id: before[id] for id in wanted}).static_order())
 
     def finish(self, graph: Graph, seconds: float) -> Picture:
-        from chapter38.code.draw import versions
-        from chapter38.code.models import load
+        from chapter38.canvas.functions import parts
+        from chapter38.code.draw import lock, versions
 
         recipe: Recipe | None
         try:
@@ -104,11 +104,11 @@ class Runner:
         except GraphError as error:
             recipe, notes = None, [str(error)]
         name = recipe.model if recipe else "unnamed"
-        weights = load(name).weights if recipe and name in models() else {}
-        lock = Lock(rung="canvas", model=name, weights=weights, versions=versions(), notes=tuple(notes))
+        weights = lock(parts(name, recipe.vae), recipe).weights if recipe and name in models() else {}
+        locked = Lock(rung="canvas", model=name, weights=weights, versions=versions(), notes=tuple(notes))
         chunks = {"prompt": json.dumps(graph.api()), "workflow": json.dumps(graph.ui())}
         meter = Meter(seconds={"run": seconds})
-        return Picture(self.saved[-1][0], recipe, Receipt(lock, meter), chunks)
+        return Picture(self.saved[-1][0], recipe, Receipt(locked, meter), chunks)
 
 
 @dataclass

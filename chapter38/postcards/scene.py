@@ -107,7 +107,7 @@ class Scene:
     def varied_caption(self, rng: random.Random) -> str:
         """One of the many ways to say it: synonyms, other orders, some attributes left unsaid."""
         said = {name: rng.choice(self._phrases(name)) for name in PHRASES}
-        chance = {"size": 0.85, "colour": 0.92, "place": 0.85, "ground": 0.88, "sky": 0.88, "detail": 0.6, "background": 0.6}
+        chance = {"size": 0.97, "colour": 0.92, "place": 0.85, "ground": 0.88, "sky": 0.88, "detail": 0.6, "background": 0.6}
         said = {name: text if rng.random() < chance.get(name, 1) else "" for name, text in said.items()}
         order = ["place", "ground", "sky", "detail", "background"]
         if rng.random() < 0.35:
