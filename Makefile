@@ -94,12 +94,14 @@ weights: $(READY)  ## retrain the whole postcards world from nothing (hours on a
 weights-%: $(READY)  ## retrain one part: tokenizer, vae, unet, judge, lora, controlnet
 	$(PICTURES) $(RUN) -m chapter38.train $*
 
-nightly: $(READY)  ## the slow proofs: many more examples, coverage of lines, lessons byte-identical from run to run
+nightly: $(READY)  ## the slow proofs: many more examples, coverage, lessons byte-identical, mutants (tests/mutants.json)
 	CHAPTER38_FUZZ_SECONDS=600 HYPOTHESIS_PROFILE=nightly $(PYTEST) -n $(WORKERS) --dist loadfile -m "not browser and not gpu and not comfyui" \
 	  --ignore tests/wheel --ignore tests/colab --cov=chapter38 --cov-report=term:skip-covered --cov-fail-under=90
 	$(ONE) $(PICTURES) $(OFFLINE) $(RUN) -m tools.notebooks --into build/first
 	$(ONE) $(PICTURES) $(OFFLINE) $(RUN) -m tools.notebooks --into build/second
 	diff -r build/first build/second
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[nightly]'
+	$(ONE) $(OFFLINE) $(RUN) -m tests.mutants
 
 links: $(READY)  ## write README's and the site's links from pyproject's [tool.chapter38] repository
 	$(RUN) -m tools.links
