@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from chapter38.call.breakeven import BreakEven, Rent, break_even
 from chapter38.call.cost import Usage, quotes, seconds_on
-from chapter38.call.prices import Estimate, known_hardware
+from chapter38.call.prices import Range, known_hardware
 from chapter38.errors import RecipeError, nearest
 from chapter38.recipe import models
 
@@ -26,9 +26,9 @@ CONTROL = {  # a kind of control -> the highest rung that gives it
 FAST = 2.0  # seconds: below this p95 a shared queue and a cold start have no room (a stated assumption)
 # Stated assumptions: hours of a person a month, USD an hour of that person, and the share of a card's paid hours in
 # which it draws, where the volume comes and goes and where it is stable.
-OPS = {"canvas": Estimate.of((4, 8, 16)), "code": Estimate.of((8, 16, 32))}
-OPS_USD_HOUR = Estimate.of((40, 70, 110))
-UTILISATION = {False: Estimate.of((0.2, 0.4, 0.7)), True: Estimate.of((0.5, 0.7, 0.9))}
+OPS = {"canvas": Range.of((4, 8, 16)), "code": Range.of((8, 16, 32))}
+OPS_USD_HOUR = Range.of((40, 70, 110))
+UTILISATION = {False: Range.of((0.2, 0.4, 0.7)), True: Range.of((0.5, 0.7, 0.9))}
 
 
 class Needs(BaseModel):
@@ -89,7 +89,7 @@ class Reason:
 class Cost:
     """A month on one rung: USD low, likeliest, high; None with the reason where it is unknown."""
 
-    usd: Estimate | None
+    usd: Range | None
     basis: str
 
 
@@ -150,9 +150,9 @@ def _money(needs: Needs, on: date) -> tuple[BreakEven | None, dict[str, Cost]]:
     """The break-even of a rented card against the cheapest price that is not stale, and a month on each rung."""
     offers = quotes(needs.model, Usage.square(1024), "", "1024x1024", on)
     quote = min(offers, key=lambda q: (q.usd is None, any(w.startswith(("stale", "withdrawn")) for w in q.warnings)))
-    hour = Estimate.spread(known_hardware("usd_hour", on, gpu=needs.gpu))
+    hour = Range.spread(known_hardware("usd_hour", on, gpu=needs.gpu))
     seconds = seconds_on(needs.model, needs.gpu, on, pixels=1024**2)
-    usd = None if quote.usd is None else Estimate.of(quote.usd * needs.per_month)
+    usd = None if quote.usd is None else Range.of(quote.usd * needs.per_month)
     costs = {"call": Cost(usd, quote.warnings[0] if usd is None else f"{quote.provider}, USD {quote.usd} a picture")}
     if hour is None or seconds is None:
         what = "seconds a picture" if hour else "price of an hour"
@@ -167,7 +167,7 @@ def _money(needs: Needs, on: date) -> tuple[BreakEven | None, dict[str, Cost]]:
         )
         low, mid, high = (rent.month(needs.per_month) for rent in ends)
         basis = f"{ends[1].cards(needs.per_month)} x {needs.gpu}, always on, and {ops.mid} hours of a person"
-        costs[rung] = Cost(Estimate(low, mid, high), basis)
+        costs[rung] = Cost(Range(low, mid, high), basis)
     if quote.usd is None:
         return None, costs
     found = break_even(quote.usd, hour, seconds, draws=1000, utilisation=use, ops_hours=OPS["canvas"], ops_usd_hour=OPS_USD_HOUR)

@@ -69,7 +69,7 @@ from datetime import date
 from decimal import Decimal
 
 from chapter38 import show
-from chapter38.call import Estimate, Rent, Traffic, Usage, break_even, month, price
+from chapter38.call import Range, Rent, Traffic, Usage, break_even, month, price
 from chapter38.show import bill
 
 TODAY = date(2026, 11, 24)  # prices as of this day; put date.today() here to read them as of yours
@@ -201,7 +201,7 @@ assert round(tokens.usd, 2) == round(printed.usd, 2)
 from chapter38.call.cost import seconds_on
 from chapter38.call.prices import known_hardware
 
-hour = Estimate.spread(known_hardware("usd_hour", TODAY, gpu="RTX 4090"))
+hour = Range.spread(known_hardware("usd_hour", TODAY, gpu="RTX 4090"))
 seconds = seconds_on("flux-schnell", "RTX 4090", TODAY)
 for what, value in (("USD an hour", hour), ("seconds a picture", seconds)):
     print(f"{what}: {value.low} to {value.high}, middle {value.mid}; {value.source[:86]}…")

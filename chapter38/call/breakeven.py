@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from chapter38.call.prices import Estimate
+from chapter38.call.prices import Range
 
 MONTH_HOURS = Decimal(730)  # 8760 hours a year / 12
 
@@ -75,7 +75,7 @@ class Bar:
     """One input of a tornado: the break-even with that input at its low and its high end, all others at their mid."""
 
     name: str
-    estimate: Estimate
+    estimate: Range
     at_low: Decimal | None
     at_high: Decimal | None
 
@@ -106,10 +106,10 @@ class BreakEven:
 def break_even(call_usd: Any, gpu_hour: Any, seconds: Any, *, draws: int = 4000, seed: int = 38, **rent: Any) -> BreakEven:
     """The break-even of calling (USD a picture) against renting (the fields of `Rent`).
 
-    Each input is a number, a (low, mid, high), or an Estimate. The interval is the middle 90 % of seeded draws from
+    Each input is a number, a (low, mid, high), or a Range. The interval is the middle 90 % of seeded draws from
     triangular distributions, the inputs taken as independent: a statement about the spread you put in, no more.
     """
-    inputs = {name: Estimate.of(value) for name, value in
+    inputs = {name: Range.of(value) for name, value in
               {"call_usd": call_usd, "gpu_hour": gpu_hour, "seconds": seconds, **rent}.items()}  # fmt: skip
     mids = {name: estimate.mid for name, estimate in inputs.items()}
     base = Rent(**{name: value for name, value in mids.items() if name != "call_usd"})
@@ -132,6 +132,6 @@ def break_even(call_usd: Any, gpu_hour: Any, seconds: Any, *, draws: int = 4000,
     return BreakEven(pictures, low, high, never, tuple(bars), mids["call_usd"], base)
 
 
-def _draw(estimate: Estimate, dice: random.Random) -> Decimal:
+def _draw(estimate: Range, dice: random.Random) -> Decimal:
     value = dice.triangular(float(estimate.low), float(estimate.high), float(estimate.mid))
     return Decimal(repr(value)).quantize(Decimal("1e-12"))

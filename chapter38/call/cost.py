@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from chapter38.call.prices import STALE_AFTER, Estimate, HardwareRow, PriceRow, day, known_hardware, known_prices
+from chapter38.call.prices import STALE_AFTER, HardwareRow, PriceRow, Range, day, known_hardware, known_prices
 from chapter38.picture import Price
 from chapter38.recipe import Recipe
 
@@ -222,7 +222,7 @@ def _sum(rows: list[PriceRow], usage: Usage, on: date, provider: str, model: str
 
 def seconds_on(
     model: str, gpu: str, on: date, *, steps: Decimal | int | None = None, pixels: Decimal | int | None = None
-) -> Estimate | None:
+) -> Range | None:
     """Seconds a picture, published measurements scaled in proportion to steps and pixels; None where unmeasured."""
 
     def scaled(row: HardwareRow) -> HardwareRow:
@@ -231,7 +231,7 @@ def seconds_on(
         by_pixels = Decimal(pixels) / (width * height) if pixels else Decimal(1)
         return replace(row, value=row.value * by_steps * by_pixels)
 
-    return Estimate.spread(scaled(row) for row in known_hardware("seconds", on, gpu=gpu, of=model))
+    return Range.spread(scaled(row) for row in known_hardware("seconds", on, gpu=gpu, of=model))
 
 
 def _passes(recipe: Recipe | None, usage: Usage) -> list[tuple[Decimal | None, Decimal | None]]:
@@ -252,7 +252,7 @@ def _on_card(model: str, recipe: Recipe | None, usage: Usage, gpu: str, provider
         seconds = sum((part.mid for part in parts if part), Decimal(0)) or None
     by_second = known_hardware("usd_second", on, gpu=gpu, of=provider) if provider else []
     rows = by_second or known_hardware("usd_hour", on, gpu=gpu, of=provider)
-    rate = Estimate.spread(rows)
+    rate = Range.spread(rows)
     missing = [what for what, value in (("seconds a picture", seconds), ("price of its time", rate)) if value is None]
     if seconds is None or rate is None:
         why = f"unknown: no dated {' and no '.join(missing)} of {model} on {gpu} as of {on}"

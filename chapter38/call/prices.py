@@ -71,7 +71,7 @@ class HardwareRow:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Range:
     """A quantity that is not known exactly: low, likeliest, high, and where the three come from."""
 
     low: Decimal
@@ -84,16 +84,16 @@ class Estimate:
             raise ValueError(f"expected 0 <= low <= mid <= high, got {self.low}, {self.mid}, {self.high}")
 
     @classmethod
-    def of(cls, value: "Estimate | Decimal | int | str | tuple[object, object, object]") -> "Estimate":
-        """A number (known exactly), a (low, mid, high), or an Estimate. Floats are read by their decimal digits."""
-        if isinstance(value, Estimate):
+    def of(cls, value: "Range | Decimal | int | str | tuple[object, object, object]") -> "Range":
+        """A number (known exactly), a (low, mid, high), or a Range. Floats are read by their decimal digits."""
+        if isinstance(value, Range):
             return value
         parts = value if isinstance(value, tuple) else (value, value, value)
         low, mid, high = (Decimal(str(part)) for part in parts)
         return cls(low, mid, high)
 
     @classmethod
-    def spread(cls, rows: Iterable[HardwareRow]) -> "Estimate | None":
+    def spread(cls, rows: Iterable[HardwareRow]) -> "Range | None":
         """Smallest, median and largest value of these rows; None where there are none."""
         rows = list(rows)
         if not rows:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chapter38.call import Estimate, Quote, Rent, Traffic, Usage, break_even, month, price
+from chapter38.call import Quote, Range, Rent, Traffic, Usage, break_even, month, price
 from chapter38.call.breakeven import crossing
 from chapter38.call.cost import _quote, quotes, seconds_on
 from chapter38.call.prices import FACTS, METERS, PriceRow, all_hardware, all_prices, day, known_hardware, known_prices
@@ -164,7 +164,7 @@ def test_rent_is_monotone(hour, seconds, few, more):
 
 
 def test_the_interval_holds_the_middle_and_narrows_with_its_inputs():
-    hour, seconds = Estimate.spread(known_hardware("usd_hour", ON, gpu="RTX 4090")), ("1.8", "2.2", "2.6")
+    hour, seconds = Range.spread(known_hardware("usd_hour", ON, gpu="RTX 4090")), ("1.8", "2.2", "2.6")
     wide = break_even(("0.002", "0.003", "0.004"), hour, seconds, utilisation=("0.3", "0.5", "0.8"))
     sure = break_even("0.003", hour.mid, "2.2", utilisation="0.5")
     assert wide.low < wide.pictures < wide.high
@@ -186,7 +186,7 @@ def test_the_cheapest_provider_comes_first_and_unknown_last():
 
 def test_bad_input_is_refused():
     for bad in (lambda: Usage(image=D(-1)), lambda: Traffic(failed="0.6", refused="0.5"), lambda: Traffic(kept=0),
-                lambda: Rent(1, 0), lambda: Rent(1, 1, 2), lambda: Estimate.of((3, 2, 1))):  # fmt: skip
+                lambda: Rent(1, 0), lambda: Rent(1, 1, 2), lambda: Range.of((3, 2, 1))):  # fmt: skip
         with pytest.raises(ValueError):
             bad()
 
