@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from chapter38 import show
 from tools import pages
 from tools.notebooks import ROOT, execute, fingerprint, lessons, read, write
 
@@ -90,7 +91,8 @@ def lay_out(executed_lessons: list[Path]) -> None:
     for name, page in GENERATED.items():
         if text := page():
             (SOURCE / "book" / f"{name}.md").write_text(text, "utf-8")
-    home = (SOURCE / "book/index.md").read_text("utf-8").replace("<!-- lessons -->", pages.lessons_table())
+    home = (SOURCE / "book/index.md").read_text("utf-8")
+    home = home.replace("<!-- lessons -->", pages.lessons_table()).replace("<!-- ladder -->", show.ladder().html)
     (SOURCE / "index.md").write_text(home, "utf-8")
     (SOURCE / "book/index.md").unlink()
     (SOURCE / "_config.yml").write_text(config(), "utf-8")

@@ -161,6 +161,57 @@ def test_search_finds_a_word_of_the_glossary(address: str, page: Page) -> None:
     assert page.locator("#search-results li a").count() > 0
 
 
+def test_a_lesson_marked_as_done_stays_so_and_shows_on_the_home_page(address: str, page: Page) -> None:
+    page.goto(f"{address}/notebooks/38_0_ladder.html")
+    button = page.locator("button.lesson-progress")
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    page.goto(f"{address}/index.html")
+    done = page.locator("main table a", has=page.locator(".lesson-done"))
+    assert done.count() == 1 and "38.0" in (done.text_content() or "") and "(done)" in (done.text_content() or "")
+    page.goto(f"{address}/notebooks/38_0_ladder.html")
+    button.click()
+    page.reload()
+    assert button.get_attribute("aria-pressed") == "false" and page.locator(".lesson-done").count() == 0
+
+
+def test_a_slider_moves_its_frames_by_keyboard_without_a_kernel(address: str, page: Page) -> None:
+    page.goto(f"{address}/notebooks/38_1a_pipeline_to_parts.html")
+    settle(page)
+    slider = page.locator("figure input[type=range]").first
+    figure = page.locator("figure", has=slider).first
+    before = figure.locator("img").evaluate("image => image.style.marginLeft"), slider.get_attribute("aria-valuetext")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    after = figure.locator("img").evaluate("image => image.style.marginLeft"), slider.get_attribute("aria-valuetext")
+    assert before[0] != after[0] and before[1] != after[1] == figure.locator("output").text_content()
+
+
+SHIFT = """() => new Promise(done => {
+  let total = 0;
+  new PerformanceObserver(list => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) total += entry.value; })
+    .observe({type: "layout-shift", buffered: true});
+  setTimeout(() => done(total), 300);
+})"""
+
+
+def test_pages_do_not_jump_while_they_load(site: Path, address: str, page: Page) -> None:
+    shifts = {}
+    for name in names(site):
+        page.goto(f"{address}/{name}")
+        settle(page)
+        shifts[name] = page.evaluate(SHIFT)
+    assert not {name: shift for name, shift in shifts.items() if shift > 0.1}  # what web.dev calls good
+
+
+def test_a_printed_lesson_keeps_its_words_and_leaves_out_the_navigation(address: str, page: Page) -> None:
+    page.goto(f"{address}/notebooks/38_1a_pipeline_to_parts.html")
+    settle(page)
+    page.emulate_media(media="print")
+    assert not page.locator(".bd-sidebar-primary").first.is_visible()
+    assert page.locator("main h1").is_visible() and page.locator("main figure img").first.is_visible()
+
+
 def test_dark_mode_can_be_chosen(address: str, page: Page) -> None:
     page.goto(f"{address}/index.html")
     settle(page)
