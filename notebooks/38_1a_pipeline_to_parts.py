@@ -330,6 +330,15 @@ show.pictures(
     side=160,
 )
 
+# %%
+scales_between = [factor * recipe.guidance for factor in (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)]
+show.slider(
+    [decode(loop(g))[0] for g in scales_between],
+    [f"guidance {g:g}" for g in scales_between],
+    alt="The same noise from guidance 0 to three times the model's own: the sailboat appears, then its colours harden.",
+    name="guidance",
+)
+
 # %% [markdown]
 # At $g=0$ you see a scene that nobody asked for. Should something in it fit the prompt, then by luck: the prompt's term
 # is multiplied by zero. Prove it: any other words give the same picture.

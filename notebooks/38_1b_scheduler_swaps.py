@@ -176,6 +176,18 @@ show.pictures(
 )
 
 # %% [markdown]
+# Turn them over one by one, in the same place: what stays still is what the sampler cannot change.
+
+# %%
+order = sorted(names, key=lambda name: -psnr(drawn[name], drawn["dpmpp_2m"]))
+show.slider(
+    [drawn[name] for name in order],
+    order,
+    alt="The same postcard by every sampler, ordered from the nearest to the farthest from dpmpp_2m's.",
+    name="sampler",
+)
+
+# %% [markdown]
 # Two kinds. The [ODE](../book/refresher.md#samplers-and-odes) solvers follow one and the same curve from your noise to
 # a picture, with more or less error. The others throw in fresh noise on the way ([ancestral
 # sampling](../book/glossary.md#ancestral-sampling), as DDPM does), so they follow no curve. Say it in numbers: how
