@@ -63,18 +63,23 @@ def _unseen(seen: int) -> int:
     return max(64, seen // 4)
 
 
-def measure(seen: int = 512, model: str = "postcards", on: Callable[[int], object] | None = None) -> World:
-    """Draw `seen` scenes and a quarter as many of held-out pairs, and judge them. `on(n)` after each n pictures."""
+def measure(
+    seen: int = 512, model: str = "postcards", on: Callable[[int], object] | None = None, by: judge.Judge | None = None
+) -> World:
+    """Draw `seen` scenes and a quarter as many of held-out pairs, and judge them. `on(n)` after each n pictures.
+
+    `by`: the judge, where it is not the one that ships.
+    """
     scenes = judging_scenes(SEEN_SEED, seen)
     unseen = judging_scenes(HELD_OUT_SEED, _unseen(seen), held_out=True)
     drawn = partial(draw_scenes, model=model, on=on)
     pictures, others = list(drawn(scenes)), list(drawn(unseen, first_seed=10_000))
-    agreement = judge.agreement(pictures, scenes)
+    agreement = judge.agreement(pictures, scenes, by)
     right = {("seen", name): share(flags) for name, flags in agreement.items()}
-    right["held out", "all"] = share(judge.agreement(others, unseen)["all"])
+    right["held out", "all"] = share(judge.agreement(others, unseen, by)["all"])
     right["small", "all"] = share(agreement["all"][np.array([s.size == "small" for s in scenes])])
     renders = [s.picture() for s in judging_scenes(RENDER_SEED, 4 * seen)]
-    distance = frechet_unbiased(judge.features(pictures), judge.features(renders))
+    distance = frechet_unbiased(judge.features(pictures, by), judge.features(renders, by))
     return World(right, distance, pictures + others, scenes + unseen)
 
 

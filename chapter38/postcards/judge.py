@@ -62,9 +62,9 @@ def load(path: Path = Path(__file__).parent / "weights" / "judge.safetensors") -
 
 
 @torch.no_grad()
-def read(images: Sequence[Image.Image]) -> list[dict[str, dict[str, float]]]:
-    """What each picture shows: attribute -> value -> probability."""
-    logits = {name: F.softmax(out, -1) for name, out in load()(prepare(images)).items()}
+def read(images: Sequence[Image.Image], by: Judge | None = None) -> list[dict[str, dict[str, float]]]:
+    """What each picture shows, as the shipped judge or `by` sees it: attribute -> value -> probability."""
+    logits = {name: F.softmax(out, -1) for name, out in (by or load())(prepare(images)).items()}
     return [
         {name: dict(zip(VOCABULARY[name], p[i].tolist(), strict=True)) for name, p in logits.items()}
         for i in range(len(images))
@@ -72,9 +72,9 @@ def read(images: Sequence[Image.Image]) -> list[dict[str, dict[str, float]]]:
 
 
 @torch.no_grad()
-def features(images: Sequence[Image.Image]) -> np.ndarray:
+def features(images: Sequence[Image.Image], by: Judge | None = None) -> np.ndarray:
     """(N, 192) float64: the judge's features of each picture."""
-    parts = [load().features(prepare(images[i : i + 64])) for i in range(0, len(images), 64)]
+    parts = [(by or load()).features(prepare(images[i : i + 64])) for i in range(0, len(images), 64)]
     return torch.cat(parts).double().numpy()
 
 
@@ -84,9 +84,11 @@ def adherence(image: Image.Image, scene: Scene) -> dict[str, float]:
     return {name: seen[name].get(getattr(scene, name), 0.0) for name in VOCABULARY}
 
 
-def agreement(images: Sequence[Image.Image], scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
+def agreement(
+    images: Sequence[Image.Image], scenes: Sequence[Scene], by: Judge | None = None
+) -> dict[str, np.ndarray]:
     """Attribute -> (N,) bools: does the judge's best guess say what the scene says? "all" holds all of ATTRIBUTES."""
-    seen = [r for i in range(0, len(images), 64) for r in read(images[i : i + 64])]
+    seen = [r for i in range(0, len(images), 64) for r in read(images[i : i + 64], by)]
     best = [{name: max(p, key=p.__getitem__) for name, p in r.items()} for r in seen]
     right = {
         name: np.array([b[name] == getattr(s, name) for b, s in zip(best, scenes, strict=True)]) for name in VOCABULARY

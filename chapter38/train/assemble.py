@@ -13,6 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from chapter38.code import models
 from chapter38.measure import world
 from chapter38.postcards import judging_scenes
+from chapter38.postcards.judge import load
 from chapter38.train.card import write_card
 from chapter38.train.judge import accuracy, calibrate, examples
 from chapter38.train.unet import BETAS, fold
@@ -56,17 +57,16 @@ def write_pipeline(
 def describe(folder: Path, made: dict[str, Any], drawn: int = 512) -> world.World:
     """Measure what stands in `folder`, and write its seal, contact sheet (64 pictures) and card."""
     models.seal(folder)
-    measured = world.measure(drawn, str(folder))
+    judge = load(folder / "judge.safetensors")
+    measured = world.measure(drawn, str(folder), by=judge)
     world.sheet(measured.pictures[:64]).save(folder / "sheet.webp", quality=90, method=6)
     unseen = stack(judging_scenes(99, 64))
     vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     figures = {f"{of}: {what}": str(value) for (of, what), value in measured.right.items()}
     figures["Fréchet distance to fresh renders, judge's features, extrapolated"] = str(measured.distance)
     figures["autoencoder, PSNR of 64 unseen scenes"] = f"{psnr(vae, unseen):.2f} dB"
-    from chapter38.postcards.judge import load
-
     x, labels = examples(123, 1_000)
-    right = accuracy(load(folder / "judge.safetensors"), x.float().div(127.5).sub(1), labels)
+    right = accuracy(judge, x.float().div(127.5).sub(1), labels)
     figures["judge, unseen renders"] = ", ".join(f"{name} {value:.1%}" for name, value in right.items())
     write_card(folder, "Postcards", SAYS, made, figures)
     return measured
