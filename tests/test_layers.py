@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,3 +192,33 @@ def test_no_file_carries_traces_of_a_machine(what: str) -> None:
             if re.search(TRACES[what], line):
                 found.append(f"{path.relative_to(ROOT)}:{number}")
     assert not found, f"{what}: {found[:10]}"
+
+
+def row_of(path: Path) -> str:
+    """The row of ROADMAP's table that a module counts in."""
+    inside = path.relative_to(ROOT / "chapter38").parts
+    if len(inside) == 1:
+        return "package itself, `cli*`"
+    whole = "/".join(inside[:-1])
+    maintainers = "`train/`, `call/server/`, `canvas/pack/`"
+    return maintainers if f"`{whole}/`" in maintainers else f"`{inside[0]}/`"
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that are neither blank nor comment nor docstring."""
+    text = path.read_text("utf-8")
+    told = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            told |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return sum(i not in told and bool(line.strip()) and line.strip()[0] != "#" for i, line in enumerate(text.splitlines(), 1))
+
+
+def test_every_room_keeps_to_its_size() -> None:
+    table = re.findall(r"^\| (.+?) \| ([\d,]+) \|", (ROOT / "ROADMAP.md").read_text("utf-8"), re.MULTILINE)
+    ceilings = {name: int(most.replace(",", "")) for name, most in table}
+    held = Counter[str]()
+    for path in (ROOT / "chapter38").rglob("*.py"):
+        held[row_of(path)] += lines_of_code(path)
+    assert held.keys() == ceilings.keys()
+    assert not {name: lines for name, lines in held.items() if lines > ceilings[name]}
