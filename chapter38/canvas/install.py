@@ -48,7 +48,7 @@ def _models(world: Path) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     for path in sorted(world.glob("controlnet-*/config.json")):
         kind = path.parent.name.removeprefix("controlnet-")
         yield "controlnet", kind, lambda target, path=path: write_part(path.parent, target)  # type: ignore[misc]
-    for path in sorted(world.glob(f"*/{LORA}")):
+    for path in sorted(world.rglob(LORA)):
         yield "loras", path.parent.name, lambda target, path=path: write_lora(path, target)  # type: ignore[misc]
 
 

@@ -54,7 +54,9 @@ def test_the_checkpoint_is_called_what_an_exported_workflow_asks_for(comfyui):
 
 
 def test_what_ships_with_postcards_is_installed_under_the_names_of_a_recipe(comfyui):
-    for path in WORLD.glob(f"*/{install.LORA}"):
+    loras = list(WORLD.rglob(install.LORA))
+    assert loras
+    for path in loras:
         assert (comfyui / "models" / "loras" / f"{path.parent.name}.safetensors").is_file()
     for path in WORLD.glob("controlnet-*/config.json"):
         kind = path.parent.name.removeprefix("controlnet-")

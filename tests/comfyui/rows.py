@@ -119,5 +119,12 @@ REST: dict[str, dict[str, Any]] = {
     "hires: 1.5x, other steps": {"hires": {"scale": 1.5, "steps": 6, "strength": 0.6}, **_KARRAS},
     "hires: with a LoRA and a negative": {"hires": {"scale": 1.5, "strength": 0.5}, "adapters": (("style-a", 0.7),),
                                           "negative": "fog"},
+    "shipped: dusk": {"adapters": (("dusk", 1.0),)},
+    "shipped: windmill": {"adapters": (("windmill", 0.8),), "prompt": "a big red windmill on the right, on the grass, by day"},
+    "shipped: white-rocket": {"adapters": (("white-rocket", 1.0),), "prompt": "a white rocket in the middle, on the snow"},
+    "shipped: dusk and windmill": {"adapters": (("dusk", 0.6), ("windmill", 0.9))},
+    "shipped: edges, 1": {"control": ({"kind": "edges"},)},
+    "shipped: edges, 0.5": {"control": ({"kind": "edges", "strength": 0.5},)},
+    "shipped: edges with dusk": {"control": ({"kind": "edges", "strength": 0.8},), "adapters": (("dusk", 0.7),)},
     "together: inpaint with LoRA and clip skip": {**_INPAINT, **_EULER, "adapters": (("style-b", 0.5),), "clip_skip": 1},
 }  # fmt: skip
