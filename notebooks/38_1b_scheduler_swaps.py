@@ -606,7 +606,8 @@ check_step(my_step)
 #
 # ## Where next
 #
-# - [38.1a](38_1a_pipeline_to_parts.ipynb), if you came here first.
+# - [38.1e](38_1e_lora.ipynb): teach the model what no sampler can. [38.1a](38_1a_pipeline_to_parts.ipynb), if you came here
+#   first.
 # - The words of this lesson: [order](../book/glossary.md#order-of-a-solver), [sigma](../book/glossary.md#sigma),
 #   [Karras spacing](../book/glossary.md#karras-spacing), [trajectory](../book/glossary.md#trajectory).
 #
