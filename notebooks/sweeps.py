@@ -120,7 +120,7 @@ def ranks_and_merging() -> dict[str, Any]:
         left = bootstrap(errors(parts, examples) / without)
         recipes = [Recipe(prompt=s.caption(), seed=i, adapters=["learning"]) for i, s in enumerate(unseen)]
         images = [p.image for p in draw_many(recipes, parts=parts)]
-        right = share([nearest_object(image, s, style=STYLE) == s.object for image, s in zip(images, unseen, strict=True)])
+        right = share([nearest_object(image, s, 3, STYLE) == s.object for image, s in zip(images, unseen, strict=True)])
         inks = _three(bootstrap(to_inks(images, STYLE)))
         rows.append({"rank": rank, "trained": learned, "error": _three(left), "inks": inks, "object": _three(right)})
         print(rows[-1], flush=True)
