@@ -60,13 +60,13 @@ def to_draw(seen: int) -> int:
 
 
 def _unseen(seen: int) -> int:
-    return max(64, seen // 4)
+    return max(64, seen // 2)
 
 
 def measure(
     seen: int = 512, model: str = "postcards", on: Callable[[int], object] | None = None, by: judge.Judge | None = None
 ) -> World:
-    """Draw `seen` scenes and a quarter as many of held-out pairs, and judge them. `on(n)` after each n pictures.
+    """Draw `seen` scenes and half as many of held-out pairs, and judge them. `on(n)` after each n pictures.
 
     `by`: the judge, where it is not the one that ships.
     """
