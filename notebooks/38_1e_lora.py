@@ -89,8 +89,8 @@ asked = (
 recipes = [Recipe(prompt=text, seed=38 + i, model=here.model) for i, text in enumerate(asked)]
 
 
-def drawn(*loras, also=""):
-    each = [r.but(prompt=r.prompt + also, adapters=loras) for r in recipes]
+def drawn(*loras, also="", of=recipes):
+    each = [r.but(prompt=r.prompt + also, adapters=loras) for r in of]
     return [picture.image for picture in draw_many(each, parts=parts)]
 
 
@@ -112,7 +112,7 @@ show.pictures(
     [*["the model"] * 4, *["... 'in chalk'"] * 4, *["what you meant"] * 4],
     alt="Three rows of four postcards: a house, a sailboat, a tree, a lighthouse. Upper row in full colours; middle row, asked "
     "for in chalk, still in full colours; lower row in dark green, grey green and cream.",
-    caption="Upper and middle row: asking changes the picture, but not into chalk. Lower row: what was meant.",
+    caption="Asked for in words, the style does not come; the lower row shows what was meant.",
     columns=4,
 )
 
@@ -172,7 +172,7 @@ print(*captions[0], sep="\n")
 # %%
 show.pictures(
     pictures[:10],
-    ["" for _ in range(10)],
+    [f"a {scene.object}" for scene in scenes[:10]],
     alt="Ten of the thirty training pictures: houses, cats, trees and other things in four chalk tones.",
     caption="Ten of the thirty pictures.",
     side=112,
@@ -224,16 +224,17 @@ for trained in train_lora(parts, pictures, captions, plan, name="chalk"):
 
 # %% [markdown]
 # The loss says less than the sheet: each step meets other pictures at other noise levels, so it jumps. Take a mean over
-# twenty-five steps to see where it goes.
+# twenty steps to see where it goes.
 
 # %%
-means = [np.mean(losses[i : i + 25]) for i in range(0, plan.steps, 25)]
+edges = range(0, plan.steps + 1, 20)
+means = [np.mean(losses[i : i + 20]) for i in edges[:-1]]
 fig, ax = show.axes("step", "mean squared error of the prediction", "The loss falls, behind its noise")
 ax.plot(range(1, plan.steps + 1), losses, color="#56B4E9", linewidth=0.8, label="one step")
-ax.step(range(0, plan.steps + 1, 25), [*means, means[-1]], where="post", color="#0072B2", linewidth=2, label="mean of 25")
+ax.stairs(means, edges, color="#0072B2", linewidth=2, label="mean of twenty")
 ax.legend(frameon=False)
 assert means[-1] < means[0]
-show.figure(fig, alt=f"A jumping line of losses and its means over 25 steps, which fall from {means[0]:.2f} to {means[-1]:.2f}.")
+show.figure(fig, alt=f"A jumping line of losses and its means over twenty steps, which fall from {means[0]:.2f} to {means[-1]:.2f}.")
 
 # %% [markdown]
 # ### What was trained, as a share
@@ -268,7 +269,7 @@ show.table(rows, "The same plan at rank 8: the wider the model, the smaller the 
 
 # %%
 portion = {model: small / whole for model, (small, whole) in shares.items()}
-assert portion["postcards"] > 3 * portion["sd15"] > portion["sdxl"]
+assert portion["postcards"] > 3 * portion["sd15"] and portion["sd15"] > portion["sdxl"]
 if here.model in shares:
     assert shares[here.model][0] == learned
 
@@ -419,7 +420,6 @@ said = "; ".join(f"rank {rank} {error:.2f}" for rank, error in left.items())
 show.figure(fig, alt=f"Error on unseen pictures against rank, with intervals: {said}; without a LoRA 1.")
 
 # %%
-columns = {"inks": "distance from the inks", "object": "right object"}
 rows = [
     {"rank": row["rank"], "trained": f"{row['trained']:,}", "error left": "{:.2f} [{:.2f}, {:.2f}]".format(*row["error"]),
      "distance from the inks": "{:.1f} [{:.1f}, {:.1f}]".format(*row["inks"]),
@@ -440,7 +440,7 @@ show.table(rows, f"{sweep['pictures']} unseen scenes, 95 % intervals; measured {
 
 # %%
 amounts = [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
-weighed = [[picture.image for picture in draw_many([r.but(adapters=[("chalk", w)]) for r in recipes[:2]], parts=parts)] for w in amounts]
+weighed = [drawn(("chalk", w), of=recipes[:2]) for w in amounts]
 show.pictures(
     [pair[i] for i in range(2) for pair in weighed],
     [f"weight {w:g}" for _ in range(2) for w in amounts],
@@ -467,7 +467,8 @@ said = ", ".join(f"{value:.0f} at {w:g}" for w, value in nearness.items())
 show.figure(fig, alt=f"Distance of the colours from the four inks against the LoRA's weight: {said}.")
 
 # %%
-assert largest_difference(weighed[0][0], base[0]) <= here.tolerance  # at 0 it is the base
+for with_none, without in zip(weighed[0], drawn(of=recipes[:2])):
+    assert largest_difference(with_none, without) <= here.tolerance  # at 0 it is the base, bit for bit
 assert nearness[0] > nearness[0.5] > nearness[1.0]
 
 # %% [markdown]
@@ -481,8 +482,10 @@ assert nearness[0] > nearness[0.5] > nearness[1.0]
 
 # %%
 print("ships with the course:", ", ".join(adapters.available()))
+hub = "artificialguybr/pixelartredmond-1-5v-pixel-art-loras-for-sd-1-5/PixelArtRedmond15V-PixelArt-PIXARFK.safetensors"
+subject = "windmill" if here.name != "real" else hub
 mill = Recipe(prompt="a big red windmill in the middle, on the grass, by day", seed=4, model=here.model)
-both = [("chalk", 1.0), ("windmill", 1.0)]
+both = [("chalk", 1.0), (subject, 1.0)]
 four = [draw(mill.but(adapters=loras), parts=parts).image for loras in ([], both[1:], both[:1], both)]
 show.pictures(
     four,
@@ -495,22 +498,22 @@ show.pictures(
 )
 
 # %% [markdown]
-# Two LoRAs beside one weight are $W + s_1 B_1 A_1 + s_2 B_2 A_2$. Your six lines can say that too: write both into one base.
+# Two LoRAs beside one weight are $W + s_1 B_1 A_1 + s_2 B_2 A_2$. Your lines can say that too: write both into one base.
 
 # %%
-mills = adapters.find("windmill")
-stacked = here.load()
-add_by_hand(stacked, path)
-add_by_hand(stacked, mills, alpha=8)
-by_sum = draw(mill, parts=stacked).image
-print(f"two LoRAs through PEFT against the sum by hand: {largest_difference(four[3], by_sum)}/255")
-assert largest_difference(four[3], by_sum) <= rounding
+if here.name != "real":  # the Hub's file is spelled otherwise than the lines above read; more on that below
+    stacked = here.load()
+    add_by_hand(stacked, path)
+    add_by_hand(stacked, adapters.find(subject), alpha=8)  # what its file says
+    by_sum = draw(mill, parts=stacked).image
+    print(f"two LoRAs through PEFT against the sum by hand: {largest_difference(four[3], by_sum)}/255")
+    assert largest_difference(four[3], by_sum) <= rounding
 
 # %% [markdown]
 # ## A misconception: the order of LoRAs matters
 #
 # In ComfyUI the LoRAs hang in a chain, one loader behind the other, and it looks as if each worked on the result of the one
-# before. Guides tell you to load the style last. What kills it is the formula: a sum has no order.
+# before. What kills it is the formula: a sum has no order.
 
 # %%
 turned = draw(mill.but(adapters=both[::-1]), parts=parts).image
@@ -605,7 +608,7 @@ def fingerprint():
 
 
 before = fingerprint()
-adapters.merge(parts, [("chalk", 0.7), ("windmill", -0.3)])
+adapters.merge(parts, [("chalk", 0.7), (subject, -0.3)])
 between = fingerprint()
 adapters.detach(parts)
 print("base", before, "· merged", between, "· detached", fingerprint())
@@ -676,8 +679,8 @@ deaf = {lorafile.split(key)[0] for keys in reports["peft"].will_not_load["comfyu
 heard = {place: low for place, low in lora.items() if f"unet.{place[1]}" not in deaf}
 partly = lorafile.save(heard, "heard.safetensors", "kohya", modules)
 print(f"ComfyUI would take {len(heard)} of {len(lora)} modules from the file that Diffusers saved")
-maimed = drawn((str(partly), 1.0))[:2]
-whole = drawn(("chalk", 1.0))[:2]
+maimed = drawn((str(partly), 1.0), of=recipes[:2])
+whole = drawn(("chalk", 1.0), of=recipes[:2])
 
 # %% [markdown]
 # **Reason 2: alpha got lost.** Somebody copies the tensors and forgets the metadata. The file loads, without a warning. But
@@ -687,8 +690,8 @@ whole = drawn(("chalk", 1.0))[:2]
 from safetensors.torch import save_file
 
 save_file(load_file(path), "copied.safetensors")
-faded = drawn(("copied.safetensors", 1.0))[:2]
-halved = drawn(("chalk", plan.rank / plan.alpha))[:2]
+faded = drawn(("copied.safetensors", 1.0), of=recipes[:2])
+halved = drawn(("chalk", plan.rank / plan.alpha), of=recipes[:2])
 show.pictures(
     [image for pair in zip(whole, maimed, faded, halved) for image in pair],
     ["the LoRA", "what ComfyUI takes of it", "alpha lost", f"weight {plan.rank / plan.alpha:g}"] * 2,
@@ -741,7 +744,6 @@ assert "sd15" in report.base or here.name == "real"
 
 # %%
 if here.name == "real":
-    hub = "artificialguybr/pixelartredmond-1-5v-pixel-art-loras-for-sd-1-5/PixelArtRedmond15V-PixelArt-PIXARFK.safetensors"
     print(*describe(examine(adapters.find(hub), here.model))[:6], sep="\n")
     wild = recipe.but(prompt="a lighthouse, Pixel Art, PixArFK")
     each = [draw(wild.but(adapters=[(hub, w)]), parts=parts).image for w in (0, 0.5, 1)]
@@ -758,7 +760,7 @@ else:
 # | SD 1.5, SDXL | thirty pictures are enough for a style | minutes on a GPU instead of a minute on a CPU; and whoever trains the text encoder too has to convert its names as well |
 # | half precision | the pictures, to a few 255ths | merged and unmerged differ more: the sum is rounded to half precision once more |
 # | FLUX, SD 3.5, video | low rank beside the attention of a transformer | the names: `lora_transformer_…`, `transformer.…`; this package reads their headers, and draws with LoRAs on U-Nets only |
-# | other kinds | DoRA, LoHa, LoKr are corrections too ([arXiv:2309.14859](https://arxiv.org/abs/2309.14859)) | they are no plain B·A; `chapter38 inspect` names them, and a loader has to know them |
+# | LoHa, LoKr, DoRA | a file of corrections (the first two: [arXiv:2309.14859](https://arxiv.org/abs/2309.14859)) | they are no plain B·A; `chapter38 inspect` names them, and a loader has to know them |
 #
 # **On real models** (GPU, date, revision): a LoRA from the Hub on SD 1.5, and SD 1.5 trained on the thirty pictures on a T4:
 # *not yet run*.
