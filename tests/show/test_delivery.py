@@ -21,7 +21,11 @@ def picture(seed: int, **fields: object) -> Picture:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     hint = Image.new("L", (128, 128), 255)
-    three = {"First boat": picture(1), "Zwei/..": picture(2, control=[{"kind": "edges", "image": hint}]), "No graph": picture(3, steps=30)}
+    three = {
+        "First boat": picture(1),
+        "Zwei/..": picture(2, control=[{"kind": "edges", "image": hint}]),
+        "No graph": picture(3, steps=30),
+    }
     deliver(three, tmp_path, "Three <boats>", "One & all")
     return tmp_path
 
