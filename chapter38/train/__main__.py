@@ -89,7 +89,8 @@ def make_folder(
     assemble.write_pipeline(autoencoder, denoiser, text, words, data.mean, data.std, folder)
     (folder / "judge.safetensors").write_bytes((runs / "judge" / "judge.safetensors").read_bytes())
     steps = {part: _steps(runs / part) for part in ("vae", "unet", "judge")}
-    notes = {"started from": start, "steps": json.dumps(steps), "hardware": f"CPU, {threads} thread{'s' * (threads > 1)}", **json.loads(made)}
+    hardware = f"CPU, {threads} thread{'s' * (threads > 1)}"
+    notes = {"started from": start, "steps": json.dumps(steps), "hardware": hardware, **json.loads(made)}
     measured = assemble.describe(folder, notes, drawn)
     print("\n".join(f"{of}: {what}: {value}" for (of, what), value in measured.right.items()), measured.distance, sep="\n")
     print("short of the targets:", measured.short_of() or "none")

@@ -135,6 +135,7 @@ def make_lora(name: str, folder: Path | None = None, parts: Parts | None = None,
     kind, parts = KINDS[name], parts or load("postcards")
     folder, plan, rng = folder or WEIGHTS / "loras" / name, plan or kind.plan, random.Random(38)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.json").unlink(missing_ok=True)  # an earlier file's: it would refuse this one
     scenes = kind.scenes(rng, SCENES)
     captions = [[scene.varied_caption(rng) for _ in range(CAPTIONS)] for scene in scenes]
     steps = train_lora(
@@ -150,6 +151,13 @@ def make_lora(name: str, folder: Path | None = None, parts: Parts | None = None,
     path = adapters.save(parts, "learning", folder)
     (folder / "checkpoint.safetensors").unlink()
     adapters.discard(parts, "learning")
+    describe(name, path, parts, plan)
+    return path
+
+
+def describe(name: str, path: Path, parts: Parts, plan: Plan) -> None:
+    """Draw the sheet of a LoRA made by `plan` (scenes as they should look, base, LoRA), measure it, and write its card."""
+    kind, folder = KINDS[name], path.parent
     made = {
         "rank": plan.rank,
         "steps": plan.steps,
@@ -162,4 +170,3 @@ def make_lora(name: str, folder: Path | None = None, parts: Parts | None = None,
     rows = [[kind.show(scene) for scene in unseen], pictures(parts, unseen, ()), pictures(parts, unseen, [(str(path), 1.0)])]
     sheet(rows, folder / "sheet.webp")
     write_card(folder, kind.title, kind.says, made, kind.measure(parts, str(path)))
-    return path
