@@ -25,7 +25,6 @@ from chapter38.train.card import sheet, write_card
 
 SCENES, CAPTIONS, JUDGED = 30, 4, 64
 UNSEEN = 5_000_000  # seeds of scenes that judge; training takes others
-KEPT = ("object", "place", "size")  # what the judge can still read in four inks
 
 
 @dataclass(frozen=True)
@@ -66,15 +65,16 @@ def measure_style(style: str) -> Callable[[Parts, str], dict[str, str]]:
     def measure(parts: Parts, name: str) -> dict[str, str]:
         scenes = judging_scenes(UNSEEN, JUDGED)
         base, styled = pictures(parts, scenes, ()), pictures(parts, scenes, [(name, 1.0)])
-        kept = lambda images: share(np.all([judge.agreement(images, scenes)[k] for k in KEPT], axis=0))  # noqa: E731
         real = [stylise(scene.picture(), style) for scene in scenes]
+        right = lambda images: share(  # noqa: E731
+            [nearest_object(i, s, style=style) == s.object for i, s in zip(images, scenes, strict=True)]
+        )
         return {
             "distance from the inks (levels of 255), base": str(bootstrap(to_inks(base, style))),
             "distance from the inks, with the LoRA": str(bootstrap(to_inks(styled, style))),
             "distance from the inks, renders in the style": str(bootstrap(to_inks(real, style))),
-            f"adherence ({', '.join(KEPT)} all right), base": str(kept(base)),
-            "adherence, with the LoRA": str(kept(styled)),
-            "adherence, renders in the style (what the judge can read)": str(kept(real)),
+            "the right object (nearest of nine, renders in the style), with the LoRA": str(right(styled)),
+            "the right object, other renders in the style": str(right(real)),
         }
 
     return measure
