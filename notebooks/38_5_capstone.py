@@ -95,7 +95,7 @@ print(here)
 ALBUM = {
     "Harbour light": "a white lighthouse on the right, on the sea, at night, with stars",
     "First boat out": "a red sailboat on the left, on the sea, at sunset, with the sun",
-    "The old mayor's": "a big yellow house in the middle, on the grass, by day, with hills",
+    "The old mayor's": "a big yellow house in the middle, on the grass, by day, with mountains",
     "Fair on the green": "a pink balloon on the right, on the grass, by day, with clouds",
     "Baker's cat": "a big orange cat in the middle, in the snow, by day",
     "Sunday drive": "a blue car on the left, in the desert, at sunset, with mountains",
@@ -108,7 +108,7 @@ ALBUM = {
 }
 
 # %% [markdown]
-# Whoever scanned it did what people do: pages crooked on the glass, an old yellowed album, dust. The pictures are
+# Whoever scanned it did what people do: the pages lie off their place, the album is yellowed, there is dust. The pictures are
 # glued on grey card.
 
 # %%
@@ -235,8 +235,8 @@ assert gained["all three"] - gained["cut out only"] > sum(
 # ### Parts II and III: read them, the classical way and the deep way
 #
 # Before networks learned features, people wrote them down: histograms of gradient directions in small cells (HOG,
-# Dalal and Triggs 2005), histograms of colour, and a linear classifier on top. Build it: 64 cells, nine directions,
-# eight paints.
+# [Dalal and Triggs 2005](https://doi.org/10.1109/CVPR.2005.177)), histograms of colour, and a linear classifier on top.
+# Build it: 64 cells, nine directions, eight paints.
 
 # %%
 from chapter38.postcards.drawing import RGB
@@ -321,7 +321,8 @@ assert judge.agreement(cleaned, truth)["all"].sum() >= 11
 #
 # The mayor's house has been damaged twice: a scratch runs across it in one print, and in the other somebody has torn
 # out the middle. The **classical** fill is a soap film: each missing pixel becomes the mean of its neighbours, again
-# and again, until nothing moves (the heat equation).
+# and again, until nothing moves (the heat equation). OpenCV's `inpaint` is a faster relative of it
+# ([Telea 2004](https://doi.org/10.1080/10867651.2004.10487596)).
 
 # %%
 HOUSE = 2
@@ -651,14 +652,14 @@ assert honest.high - honest.low > 0.15
 # What is one kept postcard? So many draws. What is a draw? On each rung something else.
 
 # %%
-from chapter38.call import Estimate, Rent, Traffic, month, price
+from chapter38.call import Range, Rent, Traffic, month, price
 from chapter38.call.cost import seconds_on
 from chapter38.call.prices import known_hardware
 
 traffic = Traffic(kept=round(12 / draws, 4))
 quote = price(needs.model, provider="replicate", as_of=AS_OF)
 called = month([("postcards", quote, 12)], traffic=traffic)
-hour = Estimate.spread(known_hardware("usd_hour", AS_OF, gpu=needs.gpu))
+hour = Range.spread(known_hardware("usd_hour", AS_OF, gpu=needs.gpu))
 seconds = seconds_on(needs.model, needs.gpu, AS_OF)
 day = Rent(gpu_hour=hour.high, seconds=seconds.high, hours=8, ops_hours=4, ops_usd_hour=70)  # half a day of yours
 
@@ -686,14 +687,17 @@ assert card < day.ops
 # ## Delivered
 #
 # A delivery is a folder that answers questions when you are gone: pictures, the workflow of each, the receipts, and
-# one page to look at.
+# one page to look at. The page says in words what each picture shows, to who cannot see it; the prompt would say
+# "red", which no ink of these is.
 
 # %%
 from chapter38.show.delivery import deliver
 
 pictures = dict(zip(ALBUM, chosen)) | {"The old mayor's": on_canvas}
+inked_words = {name: f"{Scene(**v).caption().replace(v['colour'] + ' ', '')}; in dusk inks" for name, v in zip(ALBUM, read)}
+says = "Drawn from the town's album, in four dusk inks. The mayor's house was torn out of it and is rebuilt from a caption."
 folder = work / "tidewick"
-page = deliver(pictures, folder, "Twelve postcards from Tidewick", "Drawn from the town's album. The mayor's house was rebuilt.")
+page = deliver(pictures, folder, "Twelve postcards from Tidewick", says, inked_words)
 for path in sorted(folder.rglob("*")):
     if path.is_file() and path.parts[-2] != "workflows":
         print(path.relative_to(folder).as_posix())

@@ -20,16 +20,21 @@ PAGE, RECEIPTS, PICTURES, WORKFLOWS = "index.html", "receipts.jsonl", "pictures"
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;margin:0 auto;max-width:64rem;padding:1rem;color:#1b1b1b;background:#fff}"
     "ul{list-style:none;padding:0;display:grid;gap:1.5rem;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr))}"
-    "figure{margin:0}img{width:100%;height:auto;background:#eee}figcaption p{margin:.25rem 0}a{color:#00558a}"
+    "figure{margin:0}h2{font-size:1.1rem;margin:.5rem 0 0}"
+    "img{width:100%;height:auto;background:#eee}figcaption p{margin:.25rem 0}a{color:#00558a}"
 )
 
 
-def deliver(pictures: Mapping[str, Picture], folder: Path, title: str, says: str = "") -> Path:
+def deliver(
+    pictures: Mapping[str, Picture], folder: Path, title: str, says: str = "", words: Mapping[str, str] | None = None
+) -> Path:
     """Write named pictures into `folder` and return the page that shows them; the same pictures give the same bytes.
+
+    `words` says what each picture shows, to who cannot see it: by name; the prompt where left out.
 
     pictures/01-name.png    each with its recipe, lock and workflow inside
     workflows/01-name.json  as ComfyUI's editor opens it, and beside it the pictures that it loads
-    receipts.jsonl          one line a picture: name, file, SHA-256, recipe, lock; why there is no workflow, where there is none
+    receipts.jsonl          one line a picture: name, file, SHA-256, words, recipe, lock; why there is no workflow, if so
     index.html              every picture with its words, one page that asks no other machine for anything
 
     Raises MetadataError for a picture without a recipe.
@@ -37,6 +42,7 @@ def deliver(pictures: Mapping[str, Picture], folder: Path, title: str, says: str
     for name in (PICTURES, WORKFLOWS):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = [_put(folder, number, name, picture) for number, (name, picture) in enumerate(pictures.items(), 1)]
+    rows = [{**row, "words": (words or {}).get(row["name"]) or row["recipe"]["prompt"] or row["name"]} for row in rows]
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
     atomic(folder / RECEIPTS, lambda file: file.write(lines.encode()))
     atomic(folder / PAGE, lambda file: file.write(_page(rows, title, says).encode()))
@@ -69,7 +75,8 @@ def _put(folder: Path, number: int, name: str, picture: Picture) -> dict[str, An
     if picture.recipe is None:
         raise MetadataError(f"{name}: has no recipe; a delivered picture says how it was made")
     whole = with_workflow(picture)
-    stem = f"{number:02}-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'picture'}"
+    plain = re.sub(r"[^a-z0-9]+", "-", re.sub(r"['’]", "", name.lower())).strip("-")
+    stem = f"{number:02}-{plain or 'picture'}"
     path = whole.save(folder / PICTURES / f"{stem}.png")
     lock = whole.receipt.lock.model_dump(mode="json") if whole.receipt else None
     row = {"name": name, "file": f"{PICTURES}/{path.name}", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -118,7 +125,7 @@ def _page(rows: list[dict[str, Any]], title: str, says: str) -> str:
 
 def _figure(row: dict[str, Any]) -> str:
     recipe, (width, height) = row["recipe"], row["size"]
-    words, name = html.escape(recipe["prompt"] or row["name"]), html.escape(row["name"])
+    words, name = html.escape(row["words"]), html.escape(row["name"])
     if "workflow" in row:
         way = f'<a href="{html.escape(row["workflow"])}" aria-label="workflow of {name}">workflow</a>'
     else:

@@ -55,6 +55,15 @@ def test_words_are_escaped(folder: Path) -> None:
     assert 'alt="a &lt;red&gt; boat &amp; 1"' in page and "<h1>Three &lt;boats&gt;</h1><p>One &amp; all</p>" in page
 
 
+def test_words_may_say_what_the_prompt_does_not(tmp_path: Path) -> None:
+    page = deliver(
+        {"The mayor's": picture(1), "Other": picture(2)}, tmp_path, "Two", words={"The mayor's": "a boat in four inks"}
+    )
+    text = page.read_text("utf-8")
+    assert 'src="pictures/01-the-mayors.png" alt="a boat in four inks"' in text and 'alt="a &lt;red&gt; boat &amp; 2"' in text
+    assert problems(tmp_path) == []
+
+
 def test_the_same_pictures_give_the_same_bytes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     pictures = {"First boat": picture(1), "Other": picture(2)}
     folders = [tmp_path_factory.mktemp("delivered") for _ in range(2)]
