@@ -856,8 +856,8 @@ check_sum(my_sum)
 #
 # ## Where next
 #
-# - Lesson 38.1f: steer the layout with a ControlNet, and combine it with your LoRA. [38.2b](38_2b_workflow_export.ipynb): the
-#   same recipe as a workflow.
+# - [38.1f](38_1f_controlnet.ipynb): steer the layout with a ControlNet, and combine it with your LoRA.
+#   [38.2b](38_2b_workflow_export.ipynb): the same recipe as a workflow.
 # - [38.1b](38_1b_scheduler_swaps.ipynb), if you came here first: what a swap can change that needs no training.
 # - Before you train on somebody's pictures or face: [responsible use](../book/responsible-use.md).
 # - The words of this lesson: [adapter](../book/glossary.md#adapter), [LoRA](../book/glossary.md#lora),
