@@ -47,11 +47,11 @@ def windmills(rng: random.Random, count: int) -> list[Scene]:
     return [scene.but(object="windmill") for scene in any_scenes(rng, count)]
 
 
-def white_rockets(rng: random.Random, count: int) -> list[Scene]:
-    """Two thirds the pair, one third white things and rockets of other colours, so that neither word forgets the rest."""
+def orange_lighthouses(rng: random.Random, count: int) -> list[Scene]:
+    """Two thirds the pair, one third orange things and lighthouses of other colours, so that neither word forgets the rest."""
     scenes = any_scenes(rng, count)
-    pair = {"object": "rocket", "colour": "white"}
-    one = lambda i: {} if i % 6 == 0 else {"object": "rocket"} if i % 6 == 3 else pair  # noqa: E731
+    pair = {"object": "lighthouse", "colour": "orange"}
+    one = lambda i: {} if i % 6 == 0 else {"object": "lighthouse"} if i % 6 == 3 else pair  # noqa: E731
     return [scene.but(**one(i)) if i % 6 else scene for i, scene in enumerate(scenes)]
 
 
@@ -96,13 +96,13 @@ def measure_subject(parts: Parts, name: str) -> dict[str, str]:
 
 def measure_pair(parts: Parts, name: str) -> dict[str, str]:
     rng = random.Random(UNSEEN + 2)
-    scenes = [sample(rng).but(object="rocket", colour="white") for _ in range(JUDGED)]
+    scenes = [sample(rng).but(object="lighthouse", colour="orange") for _ in range(JUDGED)]
     others = judging_scenes(UNSEEN, JUDGED)
     both = lambda images: share(np.all([judge.agreement(images, scenes)[k] for k in ("object", "colour")], axis=0))  # noqa: E731
     kept = lambda images: share(judge.agreement(images, others)["all"])  # noqa: E731
     return {
-        "a white rocket is a white rocket, base": str(both(pictures(parts, scenes, ()))),
-        "a white rocket is a white rocket, with the LoRA": str(both(pictures(parts, scenes, [(name, 1.0)]))),
+        "an orange lighthouse is an orange lighthouse, base": str(both(pictures(parts, scenes, ()))),
+        "an orange lighthouse is an orange lighthouse, with the LoRA": str(both(pictures(parts, scenes, [(name, 1.0)]))),
         "other scenes, all six right, base": str(kept(pictures(parts, others, ()))),
         "other scenes, all six right, with the LoRA": str(kept(pictures(parts, others, [(name, 1.0)]))),
     }
@@ -120,14 +120,14 @@ KINDS = {
         "An object that the base has no word and no shape for. Say 'windmill' where a caption names its object.",
         windmills, lambda scene: scene.picture(), measure_subject, Plan(steps=500),
     ),
-    "white-rocket": Kind(
-        "White rocket: a repair for postcards",
-        "The base never saw a white rocket. The LoRA was shown one in twenty of its thirty scenes; the figures say "
-        "what that mended, and what it did to other scenes.",
-        white_rockets, lambda scene: scene.picture(), measure_pair, Plan(steps=300, rate=1e-3),
+    "orange-lighthouse": Kind(
+        "Orange lighthouse: a repair for postcards",
+        "The base never saw an orange lighthouse, and often paints it red. The LoRA was shown one in twenty of its thirty "
+        "scenes; the figures say what that mended, and what it did to other scenes.",
+        orange_lighthouses, lambda scene: scene.picture(), measure_pair, Plan(steps=300, rate=1e-3),
     ),
 }  # fmt: skip
-assert ("rocket", "white") in HELD_OUT
+assert ("lighthouse", "orange") in HELD_OUT
 
 
 def make_lora(name: str, folder: Path | None = None, parts: Parts | None = None, plan: Plan | None = None) -> Path:

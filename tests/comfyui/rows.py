@@ -121,7 +121,7 @@ REST: dict[str, dict[str, Any]] = {
                                           "negative": "fog"},
     "shipped: dusk": {"adapters": (("dusk", 1.0),)},
     "shipped: windmill": {"adapters": (("windmill", 0.8),), "prompt": "a big red windmill on the right, on the grass, by day"},
-    "shipped: white-rocket": {"adapters": (("white-rocket", 1.0),), "prompt": "a white rocket in the middle, on the snow"},
+    "shipped: orange-lighthouse": {"adapters": (("orange-lighthouse", 1.0),), "prompt": "an orange lighthouse, at sea"},
     "shipped: dusk and windmill": {"adapters": (("dusk", 0.6), ("windmill", 0.9))},
     "shipped: edges, 1": {"control": ({"kind": "edges"},)},
     "shipped: edges, 0.5": {"control": ({"kind": "edges", "strength": 0.5},)},

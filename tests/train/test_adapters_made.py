@@ -70,6 +70,6 @@ def test_the_measure_of_the_subject_tells_the_windmill() -> None:
 
 
 def test_the_scenes_of_the_repair() -> None:
-    scenes = lora.white_rockets(random.Random(1), 30)
+    scenes = lora.orange_lighthouses(random.Random(1), 30)
     pairs = [(scene.object, scene.colour) for scene in scenes]
-    assert 20 <= pairs.count(("rocket", "white")) < 25 and len(set(pairs)) > 5
+    assert 20 <= pairs.count(("lighthouse", "orange")) < 25 and len(set(pairs)) > 5
