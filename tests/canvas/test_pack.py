@@ -58,7 +58,9 @@ def test_what_ships_with_postcards_is_installed_under_the_names_of_a_recipe(comf
     assert loras
     for path in loras:
         assert (comfyui / "models" / "loras" / f"{path.parent.name}.safetensors").is_file()
-    for path in WORLD.glob("controlnet-*/config.json"):
+    controls = list(WORLD.glob("controlnet-*/config.json"))
+    assert controls
+    for path in controls:
         kind = path.parent.name.removeprefix("controlnet-")
         assert "config" in pack_files().header(comfyui / "models" / "controlnet" / f"{kind}.safetensors")
 
