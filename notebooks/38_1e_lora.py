@@ -209,7 +209,7 @@ def sheet():
         alt="Four rows, one for each prompt; from left to right the same picture at five moments of the training, which "
         "turns from full colours into chalk.",
         caption="The colours go first; what the picture shows stays.",
-        side=112,
+        side=104,
     )  # fmt: skip
 
 
@@ -600,8 +600,8 @@ rows = [{"LoRA": name, "time against none": "{:.2f} [{:.2f} to {:.2f}]".format(*
 show.table(rows, f"Median of {timed['rounds']} pairs, smallest and largest; {sweep['machine']}, measured {sweep['date']}.")
 
 # %%
-assert timed["beside"][0] > timed["merged"][0]
-assert abs(timed["merged"][0] - 1) < 0.05
+assert timed["beside"][1] > 1  # beside costs something in every pair
+assert timed["merged"][1] < 1 < timed["merged"][2]  # merged, one is within the spread
 if here.timing:
     from time import perf_counter
 
@@ -612,7 +612,8 @@ if here.timing:
         print(f"here and now, one step, {name}: {1000 * (perf_counter() - began):.0f} ms")
 
 # %% [markdown]
-# The claim holds. What merging takes from you is the dial: the weight is baked in, and so is the choice of LoRAs.
+# The claim holds: 1 lies within the spread of the merged pairs. What merging takes from you is the dial: the weight is baked in,
+# and so is the choice of LoRAs.
 #
 # ### Taking it off again
 #
