@@ -67,7 +67,7 @@ def parts_and_pixels() -> dict[str, Any]:
 
 SAMPLERS = (("ddpm", "trailing"), ("ddim", "trailing"), ("dpmpp_2m", "trailing"))
 STEPS = (4, 8, 16)
-COUNT = 48
+COUNT = 128
 DIRECTIONS = 16
 
 
