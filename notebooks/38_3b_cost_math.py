@@ -442,6 +442,7 @@ check_tiered(tiered)
 # ## Where next
 #
 # - [38.1a](38_1a_pipeline_to_parts.ipynb): where the seconds of a picture go.
+# - [38.5](38_5_capstone.ipynb): a whole job, from spoiled scans to a priced delivery.
 # - On the command line: `chapter38 price --model flux-schnell --per-month 100000` and `chapter38 advise`.
 # - The words of this lesson: [price unit](../book/glossary.md#price-unit), [provider](../book/glossary.md#provider),
 #   [break-even](../book/glossary.md#break-even), [utilisation](../book/glossary.md#utilisation),

@@ -299,7 +299,7 @@ show.table(
 # %%
 lift = {who: read["cleaned"]["all"].mean() - read["scans"]["all"].mean() for who, read in (("by hand", hand), ("deep", deep))}
 print(f"what cleaning gains: by hand {lift['by hand']:.0%}, deep {lift['deep']:.0%}")
-assert min(lift.values()) > 0.3
+assert min(lift.values()) > deep["cleaned"]["all"].mean() - hand["cleaned"]["all"].mean()
 assert share(deep["cleaned"]["all"]).low > share(hand["cleaned"]["all"]).high
 
 # %% [markdown]
@@ -446,6 +446,7 @@ recipes = {
 work = Path(tempfile.mkdtemp())
 
 
+# %%
 def draw_all(recipes):
     lines = batch.read("\n".join(recipe.json() for recipe in recipes))
     rows = list(batch.run(lines, str(work), size=12))
@@ -475,30 +476,32 @@ assert [picture.image.tobytes() for picture in again] == [picture.image.tobytes(
 # %% [markdown]
 # ### One of them composed on the canvas
 #
-# The mayor's house shall stand where it stands. Words alone cannot promise that; the repaired picture can. So this one
-# starts from the picture, with the style's LoRA on top: two ingredients, wired as a graph.
+# The mayor's house shall stand where it stands, before the peaks that everybody in Tidewick knows. Words cannot promise
+# that; the edges of the repaired picture can. So this one has two ingredients: the studio's LoRA for the look, and a
+# [ControlNet](../book/glossary.md#controlnet) that reads a [hint map](../book/glossary.md#hint-map) for the layout. Two
+# ingredients are a graph, and a graph is what the canvas is for.
 
 # %%
 from chapter38.canvas import export, run
 from chapter38.canvas.draw import describe, svg
+from chapter38.measure.pixels import edge_agreement, edges, largest_difference
 
 repaired = made["tear"][0][0].resize((SIDE, SIDE))
-composed = recipes["The old mayor's"].but(image=repaired, strength=0.6)
+hint = edges(repaired)
+EDGES = "edges" if here.model == "postcards" else "lllyasviel/control_v11p_sd15_canny"
+composed = recipes["The old mayor's"].but(control=[{"kind": EDGES, "image": hint}])
 graph = export(composed)
 on_canvas = run(graph)
 show.Shown(svg(graph), f"[graph: {describe(graph)}]")
 
 # %%
-from chapter38.measure.pixels import edge_agreement, edges, largest_difference
-
-hint = edges(repaired)
 by_words = first[HOUSE].image
 show.pictures(
     [repaired, hint, by_words, on_canvas.image],
-    ["the repaired picture", "its edges", "from words", "composed"],
-    alt="The repaired yellow house; its edges in white on black; a dusk house drawn from words alone; and a dusk house "
-    "that stands exactly where the repaired one stands.",
-    caption="From words the house stands somewhere; composed, it stands where it stood.",
+    ["the repaired picture", "its edges", "LoRA, words only", "LoRA and edges"],
+    alt="The repaired yellow house before mountains; its edges in white on black; a dusk house drawn from words alone, "
+    "before other hills; and a dusk house whose outline and peaks follow the edges.",
+    caption="From words a house stands before some mountains; composed, this house stands before these.",
     columns=4,
     side=150,
 )
@@ -509,7 +512,7 @@ print("agreement of edges (F1):", {name: round(value, 2) for name, value in kept
 by_code = draw(composed)
 print("canvas against code:", largest_difference(by_code.image, on_canvas.image), "of 255")
 assert largest_difference(by_code.image, on_canvas.image) <= here.tolerance
-assert kept_edges["composed"] > kept_edges["from words"]
+assert kept_edges["composed"] > kept_edges["from words"] + 0.02
 
 # %% [markdown]
 # ## Judging the judge
@@ -549,7 +552,7 @@ assert trusted.low > 0.95 and shaken.high < 0.6
 guess(my_prediction, 100 * shaken.value, "percent", "nothing in its training looked like this.", within=0.4)
 
 # %% [markdown]
-# With eight objects, guessing would give 12 %. Had you judged the batch with it, you would have thrown good postcards
+# With eight objects, guessing would be right once in eight. Had you judged the batch with it, you would have thrown good postcards
 # away and praised lucky ones.
 #
 # ### A ruler for this style
@@ -905,6 +908,7 @@ check_delivery(my_folder)
 # ## Where next
 #
 # - Your own brief, on SD 1.5: the page *Real models* of the site says what your card runs.
+# - The two ingredients, one at a time: [38.1e](38_1e_lora.ipynb) and [38.1f](38_1f_controlnet.ipynb).
 # - [38.4a](38_4a_reading_map.ipynb): what to read next, and why.
 # - Before you publish: [responsible use](../book/responsible-use.md).
 # - The words of this lesson: [adherence](../book/glossary.md#adherence), [inpainting](../book/glossary.md#inpainting),
