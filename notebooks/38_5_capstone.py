@@ -640,9 +640,10 @@ show.pictures(
 
 # %%
 honest = share([seen[0] for seen in verdicts])
-draws = sum(len(seen) for seen in verdicts)
+draws = sum(len(seen) for seen in verdicts) + 1  # and the composed one
 print("right at the first draw:", honest)
 print(f"right after choosing:    {sum(seen[-1] for seen in verdicts)} of 12, in {draws} draws")
+print("the composed one:       ", "right" if right([on_canvas.image], [wanted[HOUSE]])["all"][0] else "not yet")
 assert honest.high - honest.low > 0.15
 
 # %% [markdown]
