@@ -511,29 +511,34 @@ if here.name != "real":
 #
 # ## Two maps at once
 #
-# Controls are summed. Make two maps: the house of your picture alone, and the ridge of another one.
+# What several controls say is summed. Make two maps, one with a house on the right, one with mountains behind a tree on the
+# left, and ask for a house. Do you expect the house *and* the mountains? Three ways to use both: add them; let them take turns,
+# one in each half of the steps; or lay the second map over the first, white on white, and give one.
 
 # %%
-plain = Scene("house", "red", sky="day", ground="grass", place="right", seed=4)
-ridge = Scene("tree", "green", sky="day", ground="grass", place="left", background="mountains", seed=21)
-house_map, ridge_map = edges(plain.picture()), edges(ridge.picture())
-pair = {
-    "words": [],
-    "first map": [steered(hint=house_map)],
-    "second map": [steered(hint=ridge_map)],
-    "both": [steered(hint=house_map), steered(hint=ridge_map)],
+from PIL import ImageChops
+
+with_house = Scene("house", "red", sky="day", ground="grass", place="right", seed=4)
+with_ridge = Scene("tree", "green", sky="day", ground="grass", place="left", background="mountains", seed=21)
+house, ridge = edges(with_house.picture()), edges(with_ridge.picture())
+ways = {
+    "first alone": [steered(hint=house)],
+    "second alone": [steered(hint=ridge)],
+    "added": [steered(hint=house), steered(hint=ridge)],
+    "in turns": [steered(hint=house, end=0.5), steered(hint=ridge, start=0.5)],
+    "one merged map": [steered(hint=ImageChops.lighter(house, ridge))],
 }
-said = "a white house at sunset, in the snow"
-both = {name: draw_all([recipe.but(prompt=said, seed=s, control=c) for s in (1, 2, 3)]) for name, c in pair.items()}
+asked_for = recipe.but(prompt="a red house by day, on the grass")
+pairs = {name: draw_all([asked_for.but(seed=s, control=c) for s in (1, 2)]) for name, c in ways.items()}
 
 # %%
 show.pictures(
-    [house_map, ridge_map, *(images[0] for images in both.values())],
-    ["first map", "second map", *both],
-    alt="Two maps, a house on the right and a tree on the left before mountains; then drawings from words alone, with "
-    "the first map, with the second, and with both at once.",
-    caption="Two maps at full strength each, added.",
-    columns=6,
+    [house, ridge, ImageChops.lighter(house, ridge), *(images[0] for images in pairs.values())],
+    ["first map", "second map", "merged", *pairs],
+    alt="Three maps: a house on the right, a tree on the left before mountains, and both laid over each other; and five "
+    "drawings of a red house, with each map alone, with both added, with both in turns, and with the merged map.",
+    caption="Added, one map can silence the other; merged, both are drawn.",
+    columns=4,
 )
 
 # %%
@@ -547,41 +552,54 @@ def recall(images, hint):
     return float(np.mean([(lines & found).sum() / lines.sum() for found in wide]))
 
 
-rows = [{"controls": name, "lines of the first": f"{recall(i, house_map):.0%}", "of the second": f"{recall(i, ridge_map):.0%}"}
-        for name, i in both.items()]  # fmt: skip
-show.table(rows, "Each map pulls its own lines in; together they share the picture.")
+has = {name: (recall(images, house), recall(images, ridge)) for name, images in pairs.items()}
+rows = [{"control": name, "lines of the first": f"{a:.0%}", "lines of the second": f"{b:.0%}"} for name, (a, b) in has.items()]
+show.table(rows, "The share of each map's lines that the picture has, in the mean of two seeds.")
 
 # %%
+print(f"the worse served of the two maps: added {min(has['added']):.0%}, merged {min(has['one merged map']):.0%}")
 if here.name != "real":
-    assert recall(both["both"], house_map) > recall(both["second map"], house_map)
-    assert recall(both["both"], ridge_map) > recall(both["first map"], ridge_map)
+    assert min(has["one merged map"]) > min(has["added"]) + 0.2
 
 # %% [markdown]
+# Adding is not laying over. A map speaks with its black, too: *no line here*. So each map denies what the other one draws, and
+# one of them wins. Maps of one kind belong merged into one before a network reads them. A sum is for controls that do not
+# contradict each other: of different kinds (edges and a depth map of the same layout), or at different times.
+#
 # ## With a picture to start from
 #
-# [img2img](../book/glossary.md#img2img) starts from a noised picture: it takes colours *and* layout from it, both the less,
-# the more noise you add. With a map you can take the colours from one picture and the lines from another.
+# [img2img](../book/glossary.md#img2img) starts from a noised picture. It takes colours *and* layout from it, both the less,
+# the more noise you add. With a map you can take the colours from one picture and the lines from another: start from half of
+# the noise, which leaves the colours, and let the map decide what becomes of them.
 
 # %%
 colours = Scene("balloon", "purple", sky="sunset", ground="desert", place="left", detail="sun", seed=8).picture()
 colours = colours.resize((recipe.width, recipe.height))
 only_map = recipe.but(prompt="a purple house", control=[steered()])
-start = recipe.but(prompt="a purple house", image=colours, strength=0.8)
+start = recipe.but(prompt="a purple house", image=colours, strength=0.5)
 mixed = {"start": draw_all([start])[0], "map": draw_all([only_map])[0], "both": draw_all([start.but(control=[steered()])])[0]}
+
+
+def apart(image):
+    """How far the mean colour is from the start picture's, in levels of 255."""
+    return float(np.abs(np.asarray(image, float).mean((0, 1)) - np.asarray(colours, float).mean((0, 1))).mean())
+
 
 # %%
 show.pictures(
     [colours, hint, *mixed.values()],
-    ["the start", "the map", *(f"{name}: F1 {agrees(image, hint):.2f}" for name, image in mixed.items())],
+    ["the start", "the map", *(f"{name}: F1 {agrees(i, hint):.2f}, colour {apart(i):.0f} off" for name, i in mixed.items())],
     alt="A start picture of a balloon at sunset over the desert, your map, and three drawings of a purple house: from the start "
-    "alone, from the map alone, and from both, which has the sunset's colours and your lines.",
+    "alone, from the map alone, and from both, which has the start's colours and your lines.",
     caption="Colours from one picture, lines from another.",
     columns=5,
+    side=150,
 )
 
 # %%
 if here.name != "real":
-    assert agrees(mixed["both"], hint) > agrees(mixed["start"], hint) + 0.1
+    assert agrees(mixed["both"], hint) > agrees(mixed["start"], hint) + 0.15
+    assert apart(mixed["both"]) < apart(mixed["map"])
 
 # %% [markdown]
 # ## Why a composition becomes a graph
@@ -610,15 +628,15 @@ show.table(rows, "Three additions on three kinds of cable.")
 from chapter38.canvas.draw import COLORS, describe
 
 places = {
-    "Load Checkpoint": (0, 2.1), "Load LoRA (Model and CLIP)": (1.2, 2.1), "Positive prompt": (2.4, 1.25),
-    "Negative prompt": (2.4, 0.7), "Load ControlNet Model": (1.2, 0.1), "Hint map": (2.4, -0.3), "Apply ControlNet": (3.6, 1),
+    "Load Checkpoint": (0, 2.1), "Load LoRA (Model and CLIP)": (1.2, 2.1), "Positive prompt": (2.6, 1.35),
+    "Negative prompt": (2.2, 0.75), "Load ControlNet Model": (2.2, 0.1), "Hint map": (3.6, -0.2), "Apply ControlNet": (3.6, 1),
     "Image": (2.4, -1.2), "VAE Encode": (3.6, -1.2), "KSampler": (5, 1), "VAE Decode": (6, 1), "Save Image": (7, 1),
 }  # fmt: skip
 fig, ax = show.axes("", "", "Three additions on three cables", width=9, height=3.8)
 boxes = {}
 for id, (label, kind) in named.items():
     look = {"boxstyle": "round", "facecolor": "#fde3c8" if kind in added else "white", "edgecolor": "#555555"}
-    at = places.get(label, (1.2, -0.3))
+    at = places.get(label, (1.2, -0.4))
     boxes[id] = ax.text(*at, label.replace(" (", "\n("), ha="center", va="center", fontsize=8.5, bbox=look)
 
 # %%
@@ -686,28 +704,32 @@ print(f"{len(said[1.0])} tensors; at strength 0.5 each is exactly half of what i
 assert same
 
 # %% [markdown]
-# And second, what becomes of the lines. Here is the first of the twelve scenes at strength 0.5: lines of the map that the
+# And second, what becomes of the lines. Here is the middle one of the twelve scenes at strength 0.5: lines of the map that the
 # picture has are blue, lines that it lacks are orange.
 
 # %%
-found = maximum_filter(np.asarray(edges(drawn[0.5][0])), 5) > 0
-lines = np.asarray(many_maps[0].resize(drawn[0.5][0].size, 0)) > 0
+have = {s: [recall([image], m) for image, m in zip(drawn[s], many_maps)] for s in sorted(drawn)}
+middle_one = int(np.argsort(have[0.5])[len(many) // 2])
+picture, its_map = drawn[0.5][middle_one], many_maps[middle_one]
+found = maximum_filter(np.asarray(edges(picture)), 5) > 0
+lines = np.asarray(its_map.resize(picture.size, 0)) > 0
 coloured = np.full((*lines.shape, 3), 255, np.uint8)
 coloured[lines & found], coloured[lines & ~found] = (0, 114, 178), (213, 94, 0)
-have = {s: np.mean([recall([image], m) for image, m in zip(drawn[s], many_maps)]) for s in sorted(drawn)}
+
+# %%
 show.pictures(
-    [many_maps[0], drawn[0.5][0], Image.fromarray(coloured)],
-    ["the map", "strength 0.5", f"has {recall([drawn[0.5][0]], many_maps[0]):.0%} of the lines"],
+    [its_map, picture, Image.fromarray(coloured)],
+    ["the map", "strength 0.5", f"has {have[0.5][middle_one]:.0%} of the lines"],
     alt="A map, the picture drawn at strength 0.5, and the map's lines in blue where the picture has them, orange where not.",
     caption="Half the voice is no half of the lines. Over all twelve: "
-    + ", ".join(f"{share:.0%} at strength {s:g}" for s, share in have.items()) + ".",
+    + ", ".join(f"{np.mean(shares):.0%} at strength {s:g}" for s, shares in have.items()) + ".",
     columns=3,
     side=160,
 )  # fmt: skip
 
 # %%
 if here.name != "real":
-    assert have[0.5] > 0.6
+    assert np.mean(have[0.5]) > 0.6
 
 # %% [markdown]
 # Every line is called out, at half the volume, in every step; and a picture that gives way a little in each of ten steps
