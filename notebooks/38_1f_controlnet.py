@@ -337,17 +337,17 @@ assert difference <= here.tolerance
 # ## How far does it follow?
 #
 # [Strength](../book/glossary.md#strength) is a factor: what leaves the joints is multiplied by it, at every place and every
-# step alike. One picture says little, so take twelve scenes; and prompts that name colour and object only, so that the words
+# step alike. One picture says little, so take ten scenes; and prompts that name colour and object only, so that the words
 # do not help. First the two ends.
 
 # %%
-many = judging_scenes(seed=3860, count=12)
+many = judging_scenes(seed=3860, count=10)
 many_maps = [edges(scene.picture()) for scene in many]
 plain_words = [f"a {scene.colour} {scene.object}" for scene in many]
 
 
 def steer_many(**how):
-    """The twelve, each from its own noise, with its own map."""
+    """The ten, each from its own noise, with its own map."""
     each = enumerate(zip(plain_words, many_maps))
     return draw_all([recipe.but(prompt=said, seed=i, guidance=3, control=[steered(hint=m, **how)]) for i, (said, m) in each])
 
@@ -367,7 +367,7 @@ for strength, images in drawn.items():
 # At half the strength, what is the agreement? Write a number before you go on.
 
 # %%
-my_prediction = ...  # a number from 0 to 1: the mean agreement (F1) of the twelve at strength 0.5
+my_prediction = ...  # a number from 0 to 1: the mean agreement (F1) of the ten at strength 0.5
 
 # %%
 from chapter38.check import guess
@@ -399,7 +399,7 @@ if here.name != "real":
 
 # %% [markdown]
 # That is the paper's second claim as this course measures it: agreement rises with the strength, and the intervals of the
-# two ends do not touch. Turn the strength yourself; each frame shows four of the twelve.
+# two ends do not touch. Turn the strength yourself; each frame shows four of the ten.
 
 
 # %%
@@ -413,7 +413,7 @@ def row(images):
 strip = (0, 1, 2, 3)
 show.slider(
     [row([images[i] for i in strip]) for _, images in sorted(drawn.items())],
-    [f"strength {strength:g}: agreement of the twelve {scores[strength].mean():.2f}" for strength in scores],
+    [f"strength {strength:g}: agreement of the ten {scores[strength].mean():.2f}" for strength in scores],
     alt="Four scenes side by side; from strength 0 to 1.5 they take on the layout of their maps.",
     name="strength",
     side=512,
@@ -445,7 +445,7 @@ show.pictures(
     ["the map", *(f"{name}: {values.mean():.2f}" for name, values in timed.items())],
     alt="One map and four drawings: ControlNet never, in the first half of the steps, in the second half, and always. The first "
     "half alone gives nearly the layout of the map.",
-    caption="When it speaks, and the mean agreement of twelve scenes: the layout is decided early.",
+    caption="When it speaks, and the mean agreement of ten scenes: the layout is decided early.",
     columns=5,
 )
 
@@ -458,7 +458,7 @@ if here.name != "real":
 # %% [markdown]
 # In the early steps there is mostly noise, and the denoiser decides where things stand; in the late ones it paints what
 # stands there. A map that comes late finds the places taken. So *start* 0 with an early *end* keeps the layout and leaves
-# the details to the words; that is the usual setting where a map is only a sketch.
+# the details to the words: a setting for maps that are only sketches.
 #
 # ## With a LoRA: two adapters, one grid
 #
@@ -569,8 +569,8 @@ if here.name != "real":
 # ## With a picture to start from
 #
 # [img2img](../book/glossary.md#img2img) starts from a noised picture. It takes colours *and* layout from it, both the less,
-# the more noise you add. With a map you can take the colours from one picture and the lines from another: start from half of
-# the noise, which leaves the colours, and let the map decide what becomes of them.
+# the more noise you add. With a map you can take the colours from one picture and the lines from another: run only
+# the last half of the steps, which leaves the colours, and let the map decide what becomes of them.
 
 # %%
 colours = Scene("balloon", "purple", sky="sunset", ground="desert", place="left", detail="sun", seed=8).picture()
@@ -589,8 +589,9 @@ def apart(image):
 show.pictures(
     [colours, hint, *mixed.values()],
     ["the start", "the map", *(f"{name}: F1 {agrees(i, hint):.2f}, colour {apart(i):.0f} off" for name, i in mixed.items())],
-    alt="A start picture of a balloon at sunset over the desert, your map, and three drawings of a purple house: from the start "
-    "alone, from the map alone, and from both, which has the start's colours and your lines.",
+    alt="A start picture of a balloon at sunset over the desert, your map, and three drawings: from the start alone, which has its "
+    "colours and not your lines; from the map alone, a purple house in other colours; from both, with the start's colours and "
+    "your lines.",
     caption="Colours from one picture, lines from another.",
     columns=5,
     side=150,
@@ -704,7 +705,7 @@ print(f"{len(said[1.0])} tensors; at strength 0.5 each is exactly half of what i
 assert same
 
 # %% [markdown]
-# And second, what becomes of the lines. Here is the middle one of the twelve scenes at strength 0.5: lines of the map that the
+# And second, what becomes of the lines. Here is the middle one of the ten scenes at strength 0.5: lines of the map that the
 # picture has are blue, lines that it lacks are orange.
 
 # %%
@@ -721,7 +722,7 @@ show.pictures(
     [its_map, picture, Image.fromarray(coloured)],
     ["the map", "strength 0.5", f"has {have[0.5][middle_one]:.0%} of the lines"],
     alt="A map, the picture drawn at strength 0.5, and the map's lines in blue where the picture has them, orange where not.",
-    caption="Half the voice is no half of the lines. Over all twelve: "
+    caption="Half the voice is no half of the lines. Over all ten: "
     + ", ".join(f"{np.mean(shares):.0%} at strength {s:g}" for s, shares in have.items()) + ".",
     columns=3,
     side=160,
