@@ -56,7 +56,7 @@
 # | switch | none | `show.profile("sd15")` in the second cell |
 # | time | about a minute on two cores | not yet run |
 # | memory | about 1 GB | not yet run |
-# | download | none | about 3.5 GB (half precision, a Canny ControlNet among it) |
+# | download | none | about 2.8 GB (half precision), and a Canny ControlNet of 0.7 to 1.5 GB |
 
 # %%
 # On Colab this installs the course and replaces nothing that Colab ships; elsewhere it does nothing.
