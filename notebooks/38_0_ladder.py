@@ -112,8 +112,8 @@ assert times > 1000
 
 # %% [markdown]
 # The picture is the same; the bill is not. The card is rented by the hour and waits nearly all of the month, and a
-# person's hours do not shrink with the number of pictures. (These figures rest on stated assumptions, which lesson
-# 38.3b takes apart.)
+# person's hours do not shrink with the number of pictures. (These figures rest on stated assumptions: a person's hours, and
+# how busy the card is. Lesson 38.3b shows how far such assumptions move a break-even, with a set of its own.)
 #
 # ## The library's way: a rule
 #
