@@ -25,7 +25,9 @@ def price(
     per_month: Annotated[int, typer.Option(help="Pictures a month.", min=1)] = 1000,
     variant: Annotated[str, typer.Option(help="A quality or resolution that is priced apart.")] = "",
     gpu: Annotated[str, typer.Option(help="The card that would be rented instead.")] = "RTX 4090",
-    workflow: Annotated[Path | None, typer.Option(help="Price one run of this ComfyUI workflow on the card.")] = None,
+    workflow: Annotated[
+        Path | None, typer.Option(help="Price one run on the card: a workflow or recipe as JSON, or a picture that holds one.")
+    ] = None,
     as_of: AsOf = None,
     json: Json = False,
 ) -> None:
@@ -40,9 +42,10 @@ def price(
 
     on = as_of.date() if as_of else date.today()
     if workflow:
-        from chapter38.canvas import Graph
+        from chapter38.cli_canvas import load
 
-        found = [price_of(Graph.from_json(workflow.read_text("utf-8")), gpu=gpu, as_of=on)]
+        recipe, graph = load(workflow)
+        found = [price_of(graph or recipe, gpu=gpu, as_of=on)]
     else:
         found = quotes(model, Usage.square(1024), variant, "1024x1024", on)
     rows = [_row(quote, per_month) for quote in found]

@@ -37,6 +37,24 @@ def test_price_of_a_workflow(tmp_path):
     assert json.loads(run("price", "--workflow", str(file), *DAY, "--json").stdout)["quotes"][0]["usd"] == "0.06"
 
 
+def test_price_of_a_picture_is_that_of_what_drew_it(tmp_path):
+    from PIL import Image
+
+    from chapter38 import Picture, Recipe
+    from chapter38.errors import Chapter38Error
+
+    recipe = Recipe(prompt="a boat", model="flux-schnell", width=1024, height=1024, steps=4)
+    (tmp_path / "recipe.json").write_text(recipe.json())
+    Picture(Image.new("RGB", (1024, 1024)), recipe).save(tmp_path / "a.png")
+    for name in ("recipe.json", "a.png"):
+        said = json.loads(run("price", "--workflow", str(tmp_path / name), *DAY, "--json").stdout)
+        assert float(said["quotes"][0]["usd"]) > 0
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
+    (tmp_path / "bytes.json").write_bytes(b"\x89PNG\xff")
+    for name in ("bare.png", "bytes.json"):
+        assert isinstance(run("price", "--workflow", str(tmp_path / name)).exception, Chapter38Error)
+
+
 def test_advise_from_flags_and_from_answers():
     said = json.loads(run("advise", "--adapters", "--control", "controlnet", *DAY, "--json").stdout)
     assert said["rung"] == "canvas" and [r["need"] for r in said["reasons"]] == ["adapters", "control:controlnet"]
