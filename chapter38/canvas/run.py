@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from time import perf_counter
@@ -79,10 +79,10 @@ class Runner:
         from chapter38.canvas.functions import FUNCTIONS
 
         ends = [id for id, node in api.items() if (kind := facts.kind(node["class_type"])) and kind.is_output]
-        before = {id: {v[0] for v in node.get("inputs", {}).values() if is_link(v)} for id, node in api.items()}
+        before = {id: [v[0] for v in node.get("inputs", {}).values() if is_link(v)] for id, node in api.items()}
         wanted, queue = set(ends), list(ends)
         while queue:
-            fresh = before.get(queue.pop(), set()) - wanted
+            fresh = set(before.get(queue.pop(), ())) - wanted
             wanted |= fresh
             queue += fresh
         problems = [str(p) for p in compare.check(graph) if p.fatal and (p.node in wanted or not p.node)]
@@ -92,7 +92,7 @@ class Runner:
                 problems.append(f"node {id} ({compare.way(graph, id)}): {type} does not run here; {nearest(type, FUNCTIONS)}")
         if problems:
             raise GraphError("; ".join(problems))
-        return list(TopologicalSorter({id: before[id] for id in wanted}).static_order())
+        return list(TopologicalSorter({id: before[id] for id in api if id in wanted}).static_order())
 
     def finish(self, graph: Graph, seconds: float) -> Picture:
         from chapter38.canvas.functions import parts
@@ -160,10 +160,10 @@ class Context:
 
     def base(self) -> str:
         """The model that the workflow loads first: whose text encoder and VAE stand in where a file names only that part."""
-        for node in self.api.values():
+        for id, node in self.api.items():
             inputs = node.get("inputs", {})
             if isinstance(named := inputs.get("unet_name") or inputs.get("ckpt_name"), str):
-                return self.model(model_of({"ckpt_name": named, "unet_name": named}) or named)
+                return replace(self, id=id).model(model_of({"ckpt_name": named, "unet_name": named}) or named)
         return "postcards"
 
     def model(self, name: str) -> str:
@@ -173,7 +173,10 @@ class Context:
             return name
         if folder and (folder / "model_index.json").is_file():
             return str(folder)
-        raise GraphError(f"{self.where}: no model {name!r}; {nearest(name, models())} A Diffusers folder in models/ works too")
+        raise GraphError(
+            f"{self.where}: no model {name!r}. A single-file checkpoint is not read by `run`: it must be a Diffusers folder of "
+            f"that name in models/diffusers/ (--models FOLDER); {nearest(name, models())}"
+        )
 
     def file(self, input: str, name: str) -> str:
         """What the Code rung is to look for: a file in the models folder if it is there, else our name for it."""

@@ -103,6 +103,24 @@ def test_every_node_that_cannot_run_is_named_before_anything_runs():
     assert seen == [] and "Sharpen3000" in str(caught.value)
 
 
+def test_nodes_run_in_the_order_of_the_graph():
+    pairs = {str(i): {"class_type": "LoadImage", "inputs": {"image": f"{i}.png"}} for i in range(1, 13)}
+    saves = {
+        str(i + 20): {"class_type": "SaveImage", "inputs": {"images": [str(i), 0], "filename_prefix": "a"}} for i in range(1, 13)
+    }
+    graph = Graph.from_api(pairs | saves)
+    order = Runner().needed(graph, graph.api())
+    assert order == [*pairs, *saves]
+
+
+def test_a_missing_model_is_blamed_on_its_loader():
+    api = export(Recipe(**BOAT)).api()
+    loader = next(id for id, node in api.items() if "ckpt_name" in node["inputs"])
+    api[loader]["inputs"]["ckpt_name"] = "gone.safetensors"
+    with pytest.raises(GraphError, match=rf"^node {loader} .*no model 'gone.safetensors'\. A single-file .*Diffusers folder"):
+        run(Graph.from_api({id: api[id] for id in reversed(api)}))
+
+
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "a/../../secret.png", "..\\secret.png"])
 def test_loading_never_leaves_the_input_folder(tmp_path, name):
     folder = tmp_path / "input"
