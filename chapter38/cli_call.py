@@ -41,6 +41,7 @@ def price(
     from chapter38.call.cost import price as price_of
 
     on = as_of.date() if as_of else date.today()
+    _check(None if workflow else model, gpu)
     if workflow:
         from chapter38.cli_canvas import load
 
@@ -50,8 +51,10 @@ def price(
         found = quotes(model, Usage.square(1024), variant, "1024x1024", on)
     rows = [_row(quote, per_month) for quote in found]
     crossing = None if workflow else _crossing(model, gpu, on)
+    unknown = None if workflow or crossing else _break_even_unknown(model, gpu, on)
     if json:
-        _emit({"as_of": on.isoformat(), "model": model, "per_month": per_month, "quotes": rows, "break_even": crossing})
+        _emit({"as_of": on.isoformat(), "model": model, "per_month": per_month, "quotes": rows, "break_even": crossing,
+               **({"break_even_unknown": unknown} if unknown else {})})  # fmt: skip
         return
     columns = ("provider", "USD a picture", f"USD for {per_month:,}", "as of", "source")
     table = Table(*columns)
@@ -61,6 +64,8 @@ def price(
     out.print(table)
     if crossing:
         print(_finding(crossing, gpu))
+    elif unknown:
+        print(f"break-even unknown: {unknown}")
     for warning in dict.fromkeys(w for row in rows for w in row["warnings"]):
         say.print(f"note: {warning}", style="yellow", markup=False)
 
@@ -88,6 +93,37 @@ def _crossing(model: str, gpu: str, on: date) -> dict[str, Any] | None:
         return None
     values = {name: getattr(crossing, name) for name in ("pictures", "low", "high", "call_usd")}
     return {**{name: None if value is None else str(value) for name, value in values.items()}, "never": crossing.never}
+
+
+def _check(model: str | None, gpu: str) -> None:
+    """Raise ModelError for a model or card that no table and no registry knows, whatever the day."""
+    from chapter38.call.prices import all_hardware, all_prices
+    from chapter38.errors import ModelError
+    from chapter38.recipe import models
+
+    timed = {row.of for row in all_hardware() if row.fact == "seconds"}
+    names = {row.model for row in all_prices()} | timed | set(models())
+    for option, what, word, known in (
+        ("--model", "model", model, names),
+        ("--gpu", "card", gpu, {r.gpu for r in all_hardware()}),
+    ):
+        if word is not None and word not in known:
+            raise ModelError(f"{option}: unknown {what} {word!r}; expected one of: {', '.join(sorted(known))}")
+
+
+def _break_even_unknown(model: str, gpu: str, on: date) -> str:
+    """Every part that a break-even lacks, and of the timing and the hour the cards that have them."""
+    from chapter38.call.cost import price as price_of
+    from chapter38.call.prices import known_hardware
+
+    def missing(what: str, kind: str, fact: str, of: str | None) -> str | None:
+        cards = sorted({row.gpu for row in known_hardware(fact, on, of=of)})
+        return None if gpu in cards else f"no {what} {gpu}; {kind} cards: {', '.join(cards) or 'none'}"
+
+    sold = None if price_of(model, as_of=on).usd is not None else f"no dated price of {model} at 1024x1024 without a variant"
+    timed = missing(f"timing of {model} on", "timed", "seconds", model)
+    hour = missing("dated price of an hour of", "priced", "usd_hour", None)
+    return "; ".join(filter(None, (timed, hour, sold)))
 
 
 def _finding(crossing: dict[str, Any], gpu: str) -> str:
@@ -146,9 +182,12 @@ def advise(
              "latency_p95": latency, "budget": budget, "control": control or [], "commercial": commercial,
              "revenue": revenue, "model": model, "gpu": gpu, "team": team}  # fmt: skip
     needs = Needs(**(_asked(given) if ask else given))
-    advice = decide(needs, as_of.date() if as_of else None)
+    on = as_of.date() if as_of else date.today()
+    _check(needs.model, needs.gpu)
+    advice = decide(needs, on)
+    unknown = None if advice.break_even else _break_even_unknown(needs.model, needs.gpu, on)
     if json:
-        _emit(_advice(advice))
+        _emit({**_advice(advice), **({"break_even_unknown": unknown} if unknown else {})})
         return
     print(advice.rung.title() + ("" if advice.reasons else ": nothing forces a step down"))
     for reason in advice.reasons:
@@ -157,7 +196,9 @@ def advise(
         print(f"  in the way: {conflict}")
     for rung, cost in advice.costs.items():
         usd = f"USD {cost.usd.low:.2f} to {cost.usd.high:.2f} a month, likely {cost.usd.mid:.2f}" if cost.usd else "unknown"
-        print(f"  {rung:6} {usd} ({cost.basis})")
+        print(f"  {rung:6} {usd} ({cost.basis.removeprefix('unknown: ')})")
+    if unknown:
+        print(f"  break-even unknown: {unknown}")
     print(f"  licence of {needs.model}: {advice.licences.get(needs.model, 'unknown')}")
 
 

@@ -28,7 +28,26 @@ def test_price_lists_every_provider_with_date_and_source():
 def test_an_earlier_day_knows_less_and_unknown_is_said():
     said = json.loads(run("price", "--as-of", "2021-01-01", "--json").stdout)
     assert said["quotes"][0]["usd"] is None and said["break_even"] is None
-    assert "unknown" in run("price", "--model", "no-such-model").stdout
+    assert "no dated price of flux-schnell at 1024x1024" in said["break_even_unknown"]
+
+
+@pytest.mark.parametrize("command", ["price", "advise"])
+def test_a_model_or_card_that_is_not_known_is_an_error_and_one_without_a_timing_is_not(command, monkeypatch, capsys):
+    from chapter38.cli import main
+
+    for words, known in ((["--model", "foo"], "flux-schnell"), (["--gpu", "h200x"], "H200")):
+        monkeypatch.setattr("sys.argv", ["chapter38", command, *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and said.count("\n") == 1
+        assert f"{words[1]!r}; expected one of: " in said and known in said
+    untimed = run(command, "--gpu", "H100", *DAY)
+    assert untimed.exit_code == 0
+    assert "break-even unknown: no timing of flux-schnell on H100; timed cards: RTX 4090" in untimed.stdout
+    unpriced = run(command, "--model", "sd15", "--gpu", "T4", *DAY).stdout
+    assert "no dated price of an hour of T4; priced cards: A10, " in unpriced and "price of sd15" in unpriced
+    assert "break-even unknown" not in run(command, *DAY).stdout
 
 
 def test_price_of_a_workflow(tmp_path):
