@@ -195,11 +195,27 @@ def advise(
     for conflict in advice.conflicts:
         print(f"  in the way: {conflict}")
     for rung, cost in advice.costs.items():
-        usd = f"USD {cost.usd.low:.2f} to {cost.usd.high:.2f} a month, likely {cost.usd.mid:.2f}" if cost.usd else "unknown"
-        print(f"  {rung:6} {usd} ({cost.basis.removeprefix('unknown: ')})")
+        print(f"  {rung:6} {_month(cost)}")
     if unknown:
         print(f"  break-even unknown: {unknown}")
     print(f"  licence of {needs.model}: {advice.licences.get(needs.model, 'unknown')}")
+    print(_rests_on(advice))
+
+
+def _month(cost: Any) -> str:
+    """A month on a rung: an interval where there is one, a single price as what it is."""
+    if cost.usd is None:
+        return f"unknown ({cost.basis.removeprefix('unknown: ')})"
+    if cost.usd.low == cost.usd.high:
+        return f"USD {cost.usd.mid:.2f} (one offer) a month: {cost.basis}"
+    return f"USD {cost.usd.low:.2f} to {cost.usd.high:.2f} a month, likely {cost.usd.mid:.2f} ({cost.basis})"
+
+
+def _rests_on(advice: Any) -> str:
+    """The day, where each price is from, and what was assumed, on one line."""
+    sources = [f"{name}: {source}" for name, source in advice.sources.items()]
+    assumed = [f"{name} {r.low:f} to {r.high:f}, likely {r.mid:f}" for name, r in advice.assumptions.items()]
+    return "; ".join([f"as of {advice.as_of}", *sources, *([f"assumed: {'; '.join(assumed)}"] if assumed else [])])
 
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +237,10 @@ def _advice(advice: Any) -> dict[str, Any]:
     }
     return {
         "rung": advice.rung, "reasons": [vars(reason) for reason in advice.reasons], "conflicts": list(advice.conflicts),
-        "licences": advice.licences, "costs": costs,
+        "licences": advice.licences, "costs": costs, "as_of": advice.as_of.isoformat(), "sources": advice.sources,
+        "assumptions": {
+            name: {end: str(getattr(known, end)) for end in ("low", "mid", "high")} for name, known in advice.assumptions.items()
+        },
     }  # fmt: skip
 
 

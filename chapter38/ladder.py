@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from importlib.resources import files
@@ -34,7 +34,7 @@ UTILISATION = {False: Range.of((0.2, 0.4, 0.7)), True: Range.of((0.5, 0.7, 0.9))
 class Needs(BaseModel):
     """What a project requires. What is left out is not required.
 
-    per_month, stable     pictures kept a month; whether that volume is steady enough to rent for
+    per_month, stable     pictures drawn and paid a month (kept ones are fewer); whether that is steady enough to rent for
     adapters              LoRAs of your own           residency    data may not leave your machines or region
     offline               no network while drawing    latency_p95  seconds, or None
     budget                USD a month, or None        control      of: the keys of CONTROL
@@ -95,7 +95,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Advice:
-    """The rung, reason by reason; what stands in the way even there; models by licence; a month on each rung."""
+    """The rung, reason by reason; what stands in the way even there; models by licence; a month on each rung.
+
+    as_of        the day whose prices these are
+    sources      "call", "card hour", "seconds a picture" -> where the number is from, with its date; where it is known
+    assumptions  what the months on Canvas and Code assume besides; empty where those are unknown
+    """
 
     rung: str
     reasons: tuple[Reason, ...]
@@ -103,6 +108,9 @@ class Advice:
     licences: dict[str, str]
     costs: dict[str, Cost]
     break_even: BreakEven | None
+    as_of: date = field(default_factory=date.today, repr=False)
+    sources: dict[str, str] = field(default_factory=dict, repr=False)
+    assumptions: dict[str, Range] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -138,26 +146,40 @@ def advise(needs: Needs, as_of: date | None = None) -> Advice:
     """
     on = as_of or date.today()
     reasons = [Reason(r.need, r.rung, r.why, r.lift) for r in RULES if r.applies(needs)]
-    crossing, costs = _money(needs, on)
+    crossing, costs, sources = _money(needs, on)
     if volume := _volume(needs, crossing):
         reasons.append(volume)
     rung = max((reason.rung for reason in reasons), key=RUNGS.index, default="call")
     allowed = licences(needs.commercial, needs.revenue)
-    return Advice(rung, tuple(reasons), tuple(_conflicts(needs, rung, allowed, costs)), allowed, costs, crossing)
+    assumed = _assumptions(needs) if costs["canvas"].usd else {}
+    conflicts = tuple(_conflicts(needs, rung, allowed, costs))
+    return Advice(rung, tuple(reasons), conflicts, allowed, costs, crossing, on, sources, assumed)
 
 
-def _money(needs: Needs, on: date) -> tuple[BreakEven | None, dict[str, Cost]]:
-    """The break-even of a rented card against the cheapest price that is not stale, and a month on each rung."""
+def _assumptions(needs: Needs) -> dict[str, Range]:
+    hours = {f"hours of a person a month on {rung.title()}": ops for rung, ops in OPS.items()}
+    return {
+        **hours,
+        "USD an hour of that person": OPS_USD_HOUR,
+        "share of paid hours that a card draws": UTILISATION[needs.stable],
+    }
+
+
+def _money(needs: Needs, on: date) -> tuple[BreakEven | None, dict[str, Cost], dict[str, str]]:
+    """The break-even of a rented card against the cheapest price that is not stale, a month on each rung, the sources."""
     offers = quotes(needs.model, Usage.square(1024), "", "1024x1024", on)
     quote = min(offers, key=lambda q: (q.usd is None, any(w.startswith(("stale", "withdrawn")) for w in q.warnings)))
     hour = Range.spread(known_hardware("usd_hour", on, gpu=needs.gpu))
     seconds = seconds_on(needs.model, needs.gpu, on, pixels=1024**2)
     usd = None if quote.usd is None else Range.of(quote.usd * needs.per_month)
     costs = {"call": Cost(usd, quote.warnings[0] if usd is None else f"{quote.provider}, USD {quote.usd} a picture")}
+    sources = {name: found.source for name, found in (("card hour", hour), ("seconds a picture", seconds)) if found}
+    if quote.price:
+        sources = {"call": f"{quote.price.source} ({quote.price.as_of})", **sources}
     if hour is None or seconds is None:
         what = "seconds a picture" if hour else "price of an hour"
         unknown = Cost(None, f"unknown: no dated {what} of {needs.model} on {needs.gpu}")
-        return None, {**costs, "canvas": unknown, "code": unknown}
+        return None, {**costs, "canvas": unknown, "code": unknown}, sources
     use = UTILISATION[needs.stable]
     for rung, ops in OPS.items():
         ends = (
@@ -169,9 +191,9 @@ def _money(needs: Needs, on: date) -> tuple[BreakEven | None, dict[str, Cost]]:
         basis = f"{ends[1].cards(needs.per_month)} x {needs.gpu}, always on, and {ops.mid} hours of a person"
         costs[rung] = Cost(Range(low, mid, high), basis)
     if quote.usd is None:
-        return None, costs
+        return None, costs, sources
     found = break_even(quote.usd, hour, seconds, draws=1000, utilisation=use, ops_hours=OPS["canvas"], ops_usd_hour=OPS_USD_HOUR)
-    return found, costs
+    return found, costs, sources
 
 
 def _volume(needs: Needs, found: BreakEven | None) -> Reason | None:

@@ -83,6 +83,22 @@ def test_advise_from_flags_and_from_answers():
     assert "residency leaves Canvas" in asked.stdout and "nobody runs it" in asked.stdout
 
 
+def test_advise_says_what_its_months_rest_on():
+    plain = run("advise", "--per-month", "40000", *DAY).stdout
+    assert "call   USD 54.53 (one offer) a month: nscale" in plain and "54.53 to" not in plain
+    last = plain.splitlines()[-1]
+    assert last.startswith("as of 2026-11-24; call: litellm") and "(2026-11-12); card hour: " in last and "(2026-09-25)" in last
+    assert "hours of a person a month on Canvas 4 to 16, likely 8" in last and "a person a month on Code 8 to 32" in last
+    assert "USD an hour of that person 40 to 110, likely 70" in last and "draws 0.2 to 0.7, likely 0.4" in last
+    said = json.loads(run("advise", *DAY, "--json").stdout)
+    assert said["as_of"] == "2026-11-24" and list(said["sources"]) == ["call", "card hour", "seconds a picture"]
+    assert said["assumptions"]["USD an hour of that person"] == {"low": "40", "mid": "70", "high": "110"}
+    steady = json.loads(run("advise", "--stable", *DAY, "--json").stdout)["assumptions"]
+    assert steady["share of paid hours that a card draws"]["mid"] == "0.7"
+    untimed = json.loads(run("advise", "--gpu", "H100", *DAY, "--json").stdout)
+    assert untimed["assumptions"] == {} and list(untimed["sources"]) == ["call", "card hour"]
+
+
 def test_serve_refuses_an_address_that_others_reach():
     pytest.importorskip("fastapi", reason="the loopback server needs chapter38[call]")
     from chapter38.errors import ProviderError
