@@ -186,8 +186,15 @@ def advise(
     _check(needs.model, needs.gpu)
     advice = decide(needs, on)
     unknown = None if advice.break_even else _break_even_unknown(needs.model, needs.gpu, on)
+    plain = _plain(needs)
     if json:
-        _emit({**_advice(advice), **({"break_even_unknown": unknown} if unknown else {})})
+        _emit(
+            {
+                **_advice(advice),
+                **({"call_price_is_for": plain} if plain else {}),
+                **({"break_even_unknown": unknown} if unknown else {}),
+            }
+        )
         return
     print(advice.rung.title() + ("" if advice.reasons else ": nothing forces a step down"))
     for reason in advice.reasons:
@@ -195,11 +202,17 @@ def advise(
     for conflict in advice.conflicts:
         print(f"  in the way: {conflict}")
     for rung, cost in advice.costs.items():
-        print(f"  {rung:6} {_month(cost)}")
+        print(f"  {rung:6} {_month(cost)}" + (f"; {plain}" if rung == "call" and plain and cost.usd else ""))
     if unknown:
         print(f"  break-even unknown: {unknown}")
     print(f"  licence of {needs.model}: {advice.licences.get(needs.model, 'unknown')}")
     print(_rests_on(advice))
+
+
+def _plain(needs: Any) -> str:
+    """What the price of a call leaves out of these needs; "" where it leaves out nothing."""
+    lacks = ["without your LoRA"] * needs.adapters + ["wherever the provider runs"] * needs.residency
+    return f"the plain model, {', '.join(lacks)}" if lacks else ""
 
 
 def _month(cost: Any) -> str:

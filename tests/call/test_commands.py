@@ -99,6 +99,18 @@ def test_advise_says_what_its_months_rest_on():
     assert untimed["assumptions"] == {} and list(untimed["sources"]) == ["call", "card hour"]
 
 
+def test_the_price_of_a_call_is_said_to_be_that_of_the_plain_model():
+    def call(*words):
+        return next(line for line in run("advise", *words, *DAY).stdout.splitlines() if line.startswith("  call "))
+
+    assert "the plain model" not in call()
+    assert call("--adapters").endswith("; the plain model, without your LoRA")
+    assert call("--residency").endswith("; the plain model, wherever the provider runs")
+    assert call("--adapters", "--residency").endswith("; the plain model, without your LoRA, wherever the provider runs")
+    said = json.loads(run("advise", "--adapters", *DAY, "--json").stdout)
+    assert said["call_price_is_for"] == "the plain model, without your LoRA"
+
+
 def test_serve_refuses_an_address_that_others_reach():
     pytest.importorskip("fastapi", reason="the loopback server needs chapter38[call]")
     from chapter38.errors import ProviderError
