@@ -186,15 +186,10 @@ def advise(
     _check(needs.model, needs.gpu)
     advice = decide(needs, on)
     unknown = None if advice.break_even else _break_even_unknown(needs.model, needs.gpu, on)
-    plain = _plain(needs)
+    plain, notes = _plain(needs), _notes(needs)
     if json:
-        _emit(
-            {
-                **_advice(advice),
-                **({"call_price_is_for": plain} if plain else {}),
-                **({"break_even_unknown": unknown} if unknown else {}),
-            }
-        )
+        said = {"call_price_is_for": plain, "break_even_unknown": unknown, "notes": notes}
+        _emit({**_advice(advice), **{name: value for name, value in said.items() if value}})
         return
     print(advice.rung.title() + ("" if advice.reasons else ": nothing forces a step down"))
     for reason in advice.reasons:
@@ -206,7 +201,20 @@ def advise(
     if unknown:
         print(f"  break-even unknown: {unknown}")
     print(f"  licence of {needs.model}: {advice.licences.get(needs.model, 'unknown')}")
+    for note in notes:
+        print(f"  note: {note}")
     print(_rests_on(advice))
+
+
+def _notes(needs: Any) -> list[str]:
+    """What a reader should know of these needs that no reason and no cost says."""
+    from chapter38.ladder import FAST
+
+    if needs.latency_p95 is None or needs.latency_p95 < FAST:
+        return []
+    return [
+        f"a p95 of {needs.latency_p95:g} s forces nothing (only below {FAST:g} s does), and no provider's p95 is measured here"
+    ]
 
 
 def _plain(needs: Any) -> str:

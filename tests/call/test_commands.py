@@ -111,6 +111,14 @@ def test_the_price_of_a_call_is_said_to_be_that_of_the_plain_model():
     assert said["call_price_is_for"] == "the plain model, without your LoRA"
 
 
+def test_a_latency_that_forces_nothing_is_answered():
+    said = "a p95 of 10 s forces nothing (only below 2 s does), and no provider's p95 is measured here"
+    assert f"note: {said}" in run("advise", "--latency", "10", *DAY).stdout
+    assert said in json.loads(run("advise", "--latency", "10", *DAY, "--json").stdout)["notes"]
+    for words in ([], ["--latency", "1"]):
+        assert "forces nothing (only" not in run("advise", *words, *DAY).stdout
+
+
 def test_serve_refuses_an_address_that_others_reach():
     pytest.importorskip("fastapi", reason="the loopback server needs chapter38[call]")
     from chapter38.errors import ProviderError
