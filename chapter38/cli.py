@@ -134,7 +134,9 @@ def inspect(
     if strip is not None:
         _strip(paths, strip)
         return
-    files = [path for path in paths if path.suffix.lower() in WEIGHTS]
+    from chapter38.canvas import metadata
+
+    files = [path for path in paths if path.suffix.lower() in metadata.WEIGHTS]
     rows: list[dict[str, Any]] = []
     if files:
         from chapter38.code.examine import describe, examine
@@ -145,8 +147,6 @@ def inspect(
             return
         rows += [report.json() for report in reports]
     if others := [path for path in paths if path not in files]:
-        from chapter38.canvas import metadata
-
         if len(others) == 1 and not others[0].is_dir():
             found = [metadata.inspect(others[0])]
         else:
@@ -299,9 +299,6 @@ def _strip(paths: list[Path], to: Path) -> None:
         raise MetadataError(f"--strip takes one picture, got {len(paths)}")
     dropped = metadata.strip(paths[0], to)
     print(f"{to}  without {', '.join(dropped) or 'anything: there was nothing to leave out'}")
-
-
-WEIGHTS = {".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin", ".sft"}
 
 
 def _compare(path: Path, json: bool) -> None:

@@ -17,6 +17,7 @@ from chapter38.errors import MetadataError
 
 MAX_TEXT = 8 * 2**20
 MAX_BLOCKS = 100_000
+NO_PICTURE = "not a PNG, WebP or JPEG"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_PICTURE = b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT acTL fcTL fdAT".split()
 WEBP_PICTURE = b"VP8 ,VP8L,VP8X,ALPH,ANIM,ANMF,ICCP".split(b",")
@@ -315,5 +316,5 @@ def _format(file: BinaryIO) -> tuple[str, Walk, Add, Keeps]:
         else None
     )  # fmt: skip
     if name is None:
-        raise MetadataError("not a PNG, WebP or JPEG")
+        raise MetadataError(NO_PICTURE)
     return (name, *FORMATS[name])

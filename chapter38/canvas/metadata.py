@@ -23,6 +23,7 @@ from chapter38.picture import CHUNK, Lock, Picture, parse_chunk
 from chapter38.recipe import Recipe
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+WEIGHTS = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin", ".sft")
 MAX_JSON = 32 * 2**20  # what a text's values may take in memory, by the estimate of _json
 MAX_PIXELS = 4 * 2**20  # of the pictures inside a recipe, together
 COLUMNS = ("file", "software", "prompt", "negative", "recipe", "workflow", "warnings")
@@ -73,10 +74,22 @@ def inspect(path: os.PathLike[str] | str) -> Metadata:
     except FileNotFoundError:
         raise MetadataError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise MetadataError(f"{path}: is a folder; `inspect_all` reads folders") from None
+        raise MetadataError(f"{path}: is a folder; name one file (`chapter38 inspect {path}` lists them)") from None
     except (OSError, ValueError) as error:
-        raise MetadataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        told = str(getattr(error, "strerror", None) or error)
+        raise MetadataError(f"{path}: {_what_else(Path(path)) if told == chunks.NO_PICTURE else told}") from None
     return _understand(str(path), found)
+
+
+def _what_else(path: Path) -> str:
+    """What a file is that is no picture, and which command takes it."""
+    if path.suffix.lower() in WEIGHTS:
+        return f"is a weight file: `chapter38 inspect {path}`"
+    with path.open("rb") as file:
+        start = file.read(2**20)
+    if start.lstrip()[:1] == b"{" and (b'"class_type"' in start or b'"nodes"' in start):
+        return f"is a ComfyUI workflow, not a picture: `chapter38 check {path}`, or `chapter38 diff {path} OTHER`"
+    return chunks.NO_PICTURE
 
 
 def inspect_all(paths: Iterable[os.PathLike[str] | str]) -> Iterator[Metadata]:

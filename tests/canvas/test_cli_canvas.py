@@ -75,3 +75,21 @@ def export_to(folder, recipe):
 def test_a_file_that_is_neither_is_one_line(tmp_path):
     (tmp_path / "x.json").write_text("[1, 2]")
     assert isinstance(invoke("export", tmp_path / "x.json").exception, GraphError)
+
+
+def test_a_file_for_another_command_is_told_which(sources, tmp_path):
+    for name in ("m.ckpt", "lora.safetensors"):
+        (tmp_path / name).write_bytes(b"weights")
+    said = lambda *words: str(invoke(*words).exception)
+    for name in ("ui", "api"):
+        assert f"is a ComfyUI workflow, not a picture: `chapter38 check {sources[name]}`" in said("inspect", sources[name])
+    assert "is a weight file: `chapter38 inspect" in said("run", tmp_path / "m.ckpt")
+    assert "is a weight file: `chapter38 inspect" in said("diff", sources["picture"], tmp_path / "lora.safetensors")
+    assert said("inspect", sources["recipe"]).endswith("not a PNG, WebP or JPEG")
+
+
+@pytest.mark.parametrize("words", [("run",), ("export",), ("diff", "picture.png")])
+def test_a_folder_is_told_to_name_a_file(tmp_path, sources, words):
+    command, *others = words
+    said = str(invoke(command, tmp_path, *(tmp_path / other for other in others)).exception)
+    assert "is a folder; name one file (`chapter38 inspect" in said and "inspect_all" not in said
