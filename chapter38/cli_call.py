@@ -158,7 +158,9 @@ def advise(
     per_month: Annotated[int, typer.Option(help="Pictures a month.", min=1)] = 1000,
     stable: Annotated[bool, typer.Option(help="The volume is steady.")] = False,
     adapters: Annotated[bool, typer.Option(help="LoRAs of your own.")] = False,
-    residency: Annotated[bool, typer.Option(help="Data may not leave.")] = False,
+    residency: Annotated[
+        bool, typer.Option(help="Data may not leave your machines (for EU only, leave it out and ask the provider).")
+    ] = False,
     offline: Annotated[bool, typer.Option(help="No network while drawing.")] = False,
     latency: Annotated[float | None, typer.Option(help="p95 in seconds.")] = None,
     budget: Annotated[str | None, typer.Option(help="USD a month.")] = None,

@@ -35,7 +35,7 @@ class Needs(BaseModel):
     """What a project requires. What is left out is not required.
 
     per_month, stable     pictures drawn and paid a month (kept ones are fewer); whether that is steady enough to rent for
-    adapters              LoRAs of your own           residency    data may not leave your machines or region
+    adapters              LoRAs of your own           residency    data may not leave your machines
     offline               no network while drawing    latency_p95  seconds, or None
     budget                USD a month, or None        control      of: the keys of CONTROL
     commercial, revenue   the use, and the company's USD a year, which some licences ask

@@ -119,6 +119,12 @@ def test_a_latency_that_forces_nothing_is_answered():
         assert "forces nothing (only" not in run("advise", *words, *DAY).stdout
 
 
+def test_the_help_says_what_residency_asks():
+    said = CliRunner().invoke(app, ["advise", "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).stdout
+    words = " ".join(said.replace("│", " ").split())
+    assert "Data may not leave your machines" in words and "for EU only, leave it out and ask the provider" in words
+
+
 def test_serve_refuses_an_address_that_others_reach():
     pytest.importorskip("fastapi", reason="the loopback server needs chapter38[call]")
     from chapter38.errors import ProviderError
