@@ -30,6 +30,9 @@ class To(StrEnum):
     recipe = "recipe"
 
 
+ENDINGS = {To.python: ".py", To.curl: ".sh", To.svg: ".svg"}  # the others are .json
+
+
 def export(
     file: Annotated[Path, typer.Argument(help="A picture, a recipe as JSON, or a ComfyUI workflow.")],
     to: Annotated[
@@ -42,7 +45,12 @@ def export(
     The pictures that it loads are written beside the output. [bold]chapter38 export boat.png --to comfyui -o boat.json[/bold]
     """
     from chapter38.canvas.export import inputs_of
+    from chapter38.canvas.metadata import SUFFIXES
 
+    if output is not None and output.suffix.lower() in SUFFIXES:
+        raise MetadataError(f"{output}: --to {to} writes no picture; expected a name that ends in {ENDINGS.get(to, '.json')}")
+    if output is not None and output.exists() and file.exists() and output.samefile(file):
+        raise MetadataError(f"{output}: is the file to export; write under another name")
     recipe, graph = load(file)
     text = written(recipe, graph, to, file)
     if output is None:

@@ -93,3 +93,17 @@ def test_a_folder_is_told_to_name_a_file(tmp_path, sources, words):
     command, *others = words
     said = str(invoke(command, tmp_path, *(tmp_path / other for other in others)).exception)
     assert "is a folder; name one file (`chapter38 inspect" in said and "inspect_all" not in said
+
+
+@pytest.mark.parametrize(
+    "to, ending", [("comfyui", "json"), ("recipe", "json"), ("python", "py"), ("curl", "sh"), ("svg", "svg")]
+)
+def test_export_never_writes_text_over_a_picture_or_its_source(sources, tmp_path, to, ending):
+    for name in ("picture.png", "new.png", "new.WEBP", "new.jpg"):
+        before = (tmp_path / name).read_bytes() if name == "picture.png" else None
+        failed = invoke("export", sources["picture"], "--to", to, "-o", tmp_path / name)
+        assert f"writes no picture; expected a name that ends in .{ending}" in str(failed.exception)
+        assert (tmp_path / name).read_bytes() == before if before else not (tmp_path / name).exists()
+    before = sources["ui"].read_bytes()
+    assert "is the file to export" in str(invoke("export", sources["ui"], "--to", to, "-o", sources["ui"]).exception)
+    assert sources["ui"].read_bytes() == before
