@@ -13,6 +13,7 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for scripts.")]
 AsOf = Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Only what was known that day.")]
+BILLED = "billed pictures are counted; kept ones are fewer, so each kept one costs more (lesson 38.3b)"
 price_app = typer.Typer(help="What a picture costs, a month, and where renting a card begins to pay.")
 say = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -22,7 +23,7 @@ out = Console(highlight=False)
 def price(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="A model's name in prices.csv.")] = "flux-schnell",
-    per_month: Annotated[int, typer.Option(help="Pictures a month.", min=1)] = 1000,
+    per_month: Annotated[int, typer.Option(help="Pictures billed a month.", min=1)] = 1000,
     variant: Annotated[str, typer.Option(help="A quality or resolution that is priced apart.")] = "",
     gpu: Annotated[str, typer.Option(help="The card that would be rented instead.")] = "RTX 4090",
     workflow: Annotated[
@@ -54,7 +55,7 @@ def price(
     unknown = None if workflow or crossing else _break_even_unknown(model, gpu, on)
     if json:
         _emit({"as_of": on.isoformat(), "model": model, "per_month": per_month, "quotes": rows, "break_even": crossing,
-               **({"break_even_unknown": unknown} if unknown else {})})  # fmt: skip
+               "notes": [BILLED], **({"break_even_unknown": unknown} if unknown else {})})  # fmt: skip
         return
     columns = ("provider", "USD a picture", f"USD for {per_month:,}", "as of", "source")
     table = Table(*columns)
@@ -66,7 +67,7 @@ def price(
         print(_finding(crossing, gpu))
     elif unknown:
         print(f"break-even unknown: {unknown}")
-    for warning in dict.fromkeys(w for row in rows for w in row["warnings"]):
+    for warning in dict.fromkeys([*(w for row in rows for w in row["warnings"]), BILLED]):
         say.print(f"note: {warning}", style="yellow", markup=False)
 
 
@@ -155,7 +156,7 @@ def refresh(
 
 def advise(
     ask: Annotated[bool, typer.Option("--ask", help="Ask for each need instead.")] = False,
-    per_month: Annotated[int, typer.Option(help="Pictures a month.", min=1)] = 1000,
+    per_month: Annotated[int, typer.Option(help="Pictures billed a month.", min=1)] = 1000,
     stable: Annotated[bool, typer.Option(help="The volume is steady.")] = False,
     adapters: Annotated[bool, typer.Option(help="LoRAs of your own.")] = False,
     residency: Annotated[
@@ -212,11 +213,11 @@ def _notes(needs: Any) -> list[str]:
     """What a reader should know of these needs that no reason and no cost says."""
     from chapter38.ladder import FAST
 
-    if needs.latency_p95 is None or needs.latency_p95 < FAST:
-        return []
-    return [
-        f"a p95 of {needs.latency_p95:g} s forces nothing (only below {FAST:g} s does), and no provider's p95 is measured here"
-    ]
+    notes = [BILLED]
+    if needs.latency_p95 is not None and needs.latency_p95 >= FAST:
+        forces = f"a p95 of {needs.latency_p95:g} s forces nothing (only below {FAST:g} s does)"
+        notes.append(f"{forces}, and no provider's p95 is measured here")
+    return notes
 
 
 def _plain(needs: Any) -> str:

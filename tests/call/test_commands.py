@@ -125,6 +125,13 @@ def test_the_help_says_what_residency_asks():
     assert "Data may not leave your machines" in words and "for EU only, leave it out and ask the provider" in words
 
 
+@pytest.mark.parametrize("command", ["price", "advise"])
+def test_billed_pictures_are_said_to_be_counted(command):
+    note = "billed pictures are counted; kept ones are fewer, so each kept one costs more (lesson 38.3b)"
+    assert f"note: {note}" in " ".join(run(command, *DAY).output.split())
+    assert note in json.loads(run(command, *DAY, "--json").stdout)["notes"]
+
+
 def test_serve_refuses_an_address_that_others_reach():
     pytest.importorskip("fastapi", reason="the loopback server needs chapter38[call]")
     from chapter38.errors import ProviderError
