@@ -143,7 +143,7 @@ def inspect(
 
         reports = [examine(path, against) for path in files]
         if len(paths) == 1 and not json:
-            print("\n".join(describe(reports[0])))
+            print("\n".join(describe(reports[0], files[0])))
             return
         rows += [report.json() for report in reports]
     if others := [path for path in paths if path not in files]:

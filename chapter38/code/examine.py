@@ -6,6 +6,7 @@ From the header alone (and the few bytes of each alpha); no torch, and a 100-GB 
 import json
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -51,6 +52,7 @@ TRANSFORMERS: tuple[tuple[str, str], ...] = (
     (r"cross_attn|self_attn.*blocks|blocks[._]\d+[._](self|cross)_attn", "Wan or another video transformer"),
     (r"transformer_blocks|transformer\.", "a transformer"),
 )
+MISSPELT = "the name is spelled in a way that it does not look for"
 SINGLE = "model.diffusion_model.input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
 
 
@@ -292,7 +294,7 @@ def _losses(
         if stem not in table:
             lose(f"no module of {base.name} has this name", keys)
         elif not reads(stem, table[stem]):
-            lose("the name is spelled in a way that it does not look for", keys)
+            lose(MISSPELT, keys)
         elif {"down", "up"} <= set(parts) and _shape(header.tensors, parts) != table[stem].shape:
             lose(f"another shape than in {base.name}: {clash}", keys)
         elif ("down" in parts) != ("up" in parts):
@@ -326,8 +328,8 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def describe(report: Report) -> list[str]:
-    """The report as lines for a person."""
+def describe(report: Report, path: Path | None = None) -> list[str]:
+    """The report as lines for a person; with the file's path also the command that respells what ComfyUI does not look for."""
     made = [report.kind + (f", spelled as {report.spelling}" if report.spelling else "")]
     made += [f"made for {report.base}" if report.base else "its base cannot be told from its names and shapes"]
     made += [f"{report.tensors} tensors, {report.parameters:,} parameters, {_tally(report.precisions)}, {report.bytes:,} bytes"]
@@ -337,5 +339,8 @@ def describe(report: Report) -> list[str]:
     for program, loss in report.will_not_load.items():
         made.append(f"{program} with {report.against}: {loss.verdict}")
         made += [f"    {len(keys)} keys: {why}; such as {keys[0][:100]}" for why, keys in loss.keys.items()]
+        if path and program == "comfyui" and MISSPELT in loss.keys:
+            model = "" if str(report.against) in str(report.base) else f" --model {report.against}"
+            made.append(f"    remedy: chapter38 convert {shlex.quote(str(path))} -o for_comfyui.safetensors{model}")
     made += [f"measured: {what}: {value}" for what, value in report.figures.items()]
     return made + [f"metadata {key}: {value[:100]}" for key, value in report.metadata.items()]

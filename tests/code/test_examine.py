@@ -10,7 +10,9 @@ import adapting
 import numpy as np
 import pytest
 import tiny
+from typer.testing import CliRunner
 
+from chapter38.cli import app
 from chapter38.code import lorafile, shapes
 from chapter38.code.examine import describe, diffusers, examine
 from chapter38.code.lorafile import Lora, lookup
@@ -175,6 +177,18 @@ def test_comfyui_skips_peft_s_attention_keys_and_no_others(tmp_path: Path) -> No
     for spelling in ("kohya", "comfyui"):
         other = lorafile.convert(path, tmp_path / "y.safetensors", spelling, POSTCARDS)
         assert examine(other).will_not_load["comfyui"].verdict == "loads all of it"
+
+
+def test_the_remedy_for_keys_that_comfyui_skips_is_a_command_that_mends_them(tmp_path: Path) -> None:
+    path = lorafile.save(adapting.random_lora(POSTCARDS), tmp_path / "x.safetensors", "peft", POSTCARDS)
+    run = lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    lines = run("inspect", path).stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("comfyui with"))
+    assert lines[at + 2].startswith("    remedy: chapter38 convert ") and str(path) in lines[at + 2]
+    words = lines[at + 2].partition("chapter38 ")[2].replace("for_comfyui", f"{tmp_path}/for_comfyui").split()
+    assert run(*words).exit_code == 0
+    mended = run("inspect", tmp_path / "for_comfyui.safetensors").stdout
+    assert "comfyui with postcards: loads all of it" in mended and "remedy" not in mended
 
 
 def test_held_against_another_model_every_clash_is_named(tmp_path: Path) -> None:
