@@ -154,8 +154,10 @@ def inspect(
         if csv:
             print("".join(metadata.as_csv(found)), end="")
             return
-        rows += [said.row() for said in found]
-    if json:
+        rows += [said.card() if len(found) == 1 and not json else said.row() for said in found]
+    if not rows and not json:
+        say.print(f"{', '.join(map(str, paths))}: no pictures in there; of weights, name the .safetensors file", markup=False)
+    elif json:
         emit(rows[0] if len(rows) == 1 and len(paths) == 1 and not paths[0].is_dir() else rows)
     elif len(rows) == 1:
         _card(rows[0])

@@ -1,13 +1,16 @@
 """The command line: draw, inspect, doctor; one line for an error, exit code 2, no half files."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from chapter38 import cli
+from chapter38.canvas.metadata import with_workflow
 from chapter38.picture import Picture
 from chapter38.recipe import Recipe
 
@@ -121,6 +124,37 @@ def test_help_shows_examples(run):
     for command in ("draw", "inspect", "doctor"):
         code, out, _ = run(command, "--help")
         assert code == 0 and f"chapter38 {command}" in out
+
+
+def test_inspect_shows_a_person_rows_and_no_json(run):
+    boat = {"negative": "fog", "seed": 38, "steps": 7, "sampler": "euler", "spacing": "karras", "guidance": 3.5}
+    recipe = Recipe(prompt="a boat", width=64, height=72, adapters=[{"name": "chalk", "weight": 0.5}], **boat)
+    with_workflow(Picture(Image.new("RGB", (64, 72)), recipe)).save("boat.png")
+    code, out, _ = run("inspect", "boat.png")
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0 and "{" not in out and max(map(len, rows.values())) < 200
+    assert {name: rows[name] for name in boat} == {name: str(value) for name, value in boat.items()}
+    assert (rows["prompt"], rows["size"], rows["model"]) == ("a boat", "64x72", "postcards")
+    assert rows["adapters"] == "chalk (0.5)" and re.fullmatch(r"\d+ nodes \(`chapter38 export boat.png` .*\)", rows["workflow"])
+    assert json.loads(run("inspect", "boat.png", "--json")[1])["workflow"]["nodes"]
+
+
+def test_inspect_says_where_there_is_nothing_to_say(run, tmp_path):
+    Image.new("RGB", (8, 8)).save("bare.png")
+    assert "holds no metadata (stripped, or a screenshot)" in run("inspect", "bare.png")[1]
+    Image.new("RGB", (8, 8)).save("titled.png", pnginfo=titled())
+    said = run("inspect", "titled.png")[1]
+    assert "nothing on how it was made; only Title" in said and "holds no metadata" not in said
+    (tmp_path / "empty").mkdir()
+    code, out, err = run("inspect", "empty")
+    assert code == 0 and out == "" and "empty: no pictures in there" in err and ".safetensors" in err
+    assert run("inspect", "empty", "--json")[1] == "[]\n"
+
+
+def titled():
+    info = PngInfo()
+    info.add_text("Title", "x")
+    return info
 
 
 @pytest.mark.slow

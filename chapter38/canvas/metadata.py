@@ -23,6 +23,7 @@ from chapter38.picture import CHUNK, Lock, Picture, parse_chunk
 from chapter38.recipe import Recipe
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+NOTHING = "holds no metadata (stripped, or a screenshot)"
 WEIGHTS = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin", ".sft")
 MAX_JSON = 32 * 2**20  # what a text's values may take in memory, by the estimate of _json
 MAX_PIXELS = 4 * 2**20  # of the pictures inside a recipe, together
@@ -62,6 +63,28 @@ class Metadata:
         row = {name: getattr(self, name) for name in COLUMNS}
         row["recipe"] = json.loads(self.recipe.json()) if self.recipe else None
         return {**row, "lock": self.lock.model_dump(mode="json") if self.lock else None, "reveals": self.reveals}
+
+    def card(self) -> dict[str, Any]:
+        """For a person: a row for each setting, what is None left out; the workflow and the lock by the command for them."""
+        card: dict[str, Any] = {name: getattr(self, name) for name in COLUMNS[:4]}
+        if recipe := self.recipe:
+            card |= {name: getattr(recipe, name) for name in ("seed", "steps", "sampler", "spacing", "guidance", "shift")}
+            card |= {"size": f"{recipe.width}x{recipe.height}", "model": recipe.model, "vae": recipe.vae}
+            card["adapters"] = ", ".join(f"{adapter.name} ({adapter.weight:g})" for adapter in recipe.adapters)
+            card["control"] = ", ".join(f"{control.kind} ({control.strength:g})" for control in recipe.control)
+            card["hires"] = f"scale {recipe.hires.scale:g}, strength {recipe.hires.strength:g}" if recipe.hires else None
+            card["image"] = f"strength {recipe.strength:g}{', within a mask' * bool(recipe.mask)}" if recipe.image else None
+            card |= {"references": len(recipe.references) or None, "clip_skip": recipe.clip_skip or None}
+        if self.workflow:
+            nodes = self.workflow.get("nodes")
+            count = len(nodes if isinstance(nodes, list) else self.workflow)
+            card["workflow"] = f"{count} nodes (`chapter38 export {self.file}` writes it)"
+        card["lock"] = f"`chapter38 doctor {self.file}` says what differs here" if self.lock else None
+        card |= {"warnings": "; ".join(self.warnings), "reveals": ", ".join(self.reveals)}
+        if not any(value for name, value in card.items() if name != "file"):
+            others = ", ".join(self.texts)
+            card["metadata"] = f"nothing on how it was made; only {others}" if others else NOTHING
+        return card
 
 
 def inspect(path: os.PathLike[str] | str) -> Metadata:
