@@ -135,6 +135,7 @@ show.pictures(
     alt="Twelve small scans on grey card, yellowed and full of dust: lighthouse, sailboat, house, balloon, cat, car, "
     "tree, rocket, a small house, a night sailboat, a lighthouse in the desert, a balloon over the sea.",
     caption="What the client sent: twelve scans, each off its place, yellowed, noisy and dusty.",
+    quality=85,
     columns=6,
     side=120,
 )
@@ -205,6 +206,7 @@ show.pictures(
     alt="Above, four yellowed dusty scans of a cat, a car, a tree and a rocket; below, the same four, cropped, in clear "
     "colours, without dust, a little grainy.",
     caption="Frame found, cast gone, dust gone; a little grain is left.",
+    quality=85,
     columns=4,
     side=150,
 )
@@ -374,6 +376,7 @@ show.pictures(
     alt="Two rows of the yellow house. Above, a white scratch across it and four repairs that all look whole. Below, the "
     "middle torn out; the soap film leaves a blurred cloud, the three drawn fills each put another yellow house there.",
     caption="A scratch: any repair looks well. A tear: the film leaves fog, and each seed builds another house.",
+    quality=85,
     side=128,
 )
 

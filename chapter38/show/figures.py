@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,9 +50,12 @@ def figure(fig: Any, alt: str, caption: str = "", *, sharp: float = 2.0) -> Show
 
 def pictures(
     images: Sequence[Image.Image], labels: Sequence[str], alt: str, caption: str = "",
-    *, columns: int = 5, side: int = 128,
+    *, columns: int = 5, side: int = 128, quality: int | None = None,
 ) -> Shown:  # fmt: skip
-    """A grid of pictures, each `side` pixels wide with its label above it; small ones are enlarged without blurring."""
+    """A grid of pictures, each `side` pixels wide with its label above it; small ones are enlarged without blurring.
+
+    `quality` (1 … 100): as WebP instead of PNG, a tenth of the size where pictures are noisy.
+    """
     from matplotlib.figure import Figure
 
     columns = min(columns, len(images))
@@ -64,7 +68,8 @@ def pictures(
         if i < len(images):
             ax.imshow(images[i].convert("RGB"), interpolation="nearest" if images[i].width < side else "antialiased")
             ax.set_title(labels[i], fontsize=8, pad=2)
-    return figure(fig, alt, caption, sharp=1.5)
+    shown = figure(fig, alt, caption, sharp=1.5)
+    return shown if quality is None else _as_webp(shown, quality)
 
 
 def table(rows: Iterable[Mapping[str, Any]], caption: str) -> Shown:
@@ -80,6 +85,14 @@ def table(rows: Iterable[Mapping[str, Any]], caption: str) -> Shown:
     lines = ["  ".join(row[name].ljust(widths[name]) for name in names).rstrip() for row in spelled]
     text = "\n".join([caption, *lines])
     return Shown(f"<table>{top}<tbody>{body}</tbody></table>", text)
+
+
+def _as_webp(shown: Shown, quality: int) -> Shown:
+    png, buffer = re.search(r"data:image/png;base64,([^\"]+)", shown.html), io.BytesIO()
+    assert png
+    Image.open(io.BytesIO(base64.b64decode(png[1]))).convert("RGB").save(buffer, "WEBP", quality=quality, method=6)
+    webp = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Shown(shown.html.replace(png[0], f"data:image/webp;base64,{webp}"), shown.text)
 
 
 def data_uri(png: bytes) -> str:
