@@ -49,8 +49,8 @@ def export(
 
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise MetadataError(f"{output}: --to {to} writes no picture; expected a name that ends in {ENDINGS.get(to, '.json')}")
-    if output is not None and output.exists() and file.exists() and output.samefile(file):
-        raise MetadataError(f"{output}: is the file to export; write under another name")
+    if output is not None:
+        _another(file, output)
     recipe, graph = load(file)
     text = written(recipe, graph, to, file)
     if output is None:
@@ -59,6 +59,11 @@ def export(
     output.write_text(text, "utf-8")
     for name, pixels in inputs_of(recipe) if recipe else ():
         (output.parent / name).write_bytes(pixels.png)
+
+
+def _another(file: Path, output: Path) -> None:
+    if output.exists() and file.exists() and output.samefile(file):
+        raise MetadataError(f"{output}: is the file to read; write under another name")
 
 
 def run(
@@ -77,6 +82,9 @@ def run(
     from chapter38.canvas.run import Ran
     from chapter38.canvas.run import run as run_graph
 
+    if output.suffix.lower() not in (".png", ".webp"):
+        raise MetadataError(f"{output}: expected a name that ends in .png or .webp")
+    _another(file, output)
     recipe, graph = load(file)
     if graph is None:
         assert recipe is not None

@@ -105,5 +105,12 @@ def test_export_never_writes_text_over_a_picture_or_its_source(sources, tmp_path
         assert f"writes no picture; expected a name that ends in .{ending}" in str(failed.exception)
         assert (tmp_path / name).read_bytes() == before if before else not (tmp_path / name).exists()
     before = sources["ui"].read_bytes()
-    assert "is the file to export" in str(invoke("export", sources["ui"], "--to", to, "-o", sources["ui"]).exception)
+    assert "is the file to read" in str(invoke("export", sources["ui"], "--to", to, "-o", sources["ui"]).exception)
     assert sources["ui"].read_bytes() == before
+
+
+def test_run_says_before_it_draws_that_it_would_write_over_its_source_or_no_picture(sources, tmp_path):
+    before = sources["picture"].read_bytes()
+    assert "is the file to read" in str(invoke("run", sources["picture"], "-o", sources["picture"]).exception)
+    assert "ends in .png or .webp" in str(invoke("run", sources["ui"], "-o", tmp_path / "out.jpg").exception)
+    assert sources["picture"].read_bytes() == before and not (tmp_path / "out.jpg").exists()
