@@ -38,7 +38,7 @@ function progress() {
   if (here && article) {
     const button = document.createElement("button");
     button.type = "button";
-    button.className = "btn btn-outline-primary lesson-progress";
+    button.className = "btn lesson-progress";
     const show = () => {
       const is = done().includes(here);
       button.setAttribute("aria-pressed", is);

@@ -179,7 +179,7 @@ def test_a_slider_moves_its_frames_by_keyboard_without_a_kernel(address: str, pa
     page.goto(f"{address}/notebooks/38_1a_pipeline_to_parts.html")
     settle(page)
     slider = page.locator("figure input[type=range]").first
-    figure = page.locator("figure", has=slider).first
+    figure = page.locator("figure", has=page.locator("input[type=range]")).first
     before = figure.locator("img").evaluate("image => image.style.marginLeft"), slider.get_attribute("aria-valuetext")
     slider.focus()
     page.keyboard.press("ArrowLeft")
@@ -209,7 +209,7 @@ def test_a_printed_lesson_keeps_its_words_and_leaves_out_the_navigation(address:
     settle(page)
     page.emulate_media(media="print")
     assert not page.locator(".bd-sidebar-primary").first.is_visible()
-    assert page.locator("main h1").is_visible() and page.locator("main figure img").first.is_visible()
+    assert page.locator("main h1").first.is_visible() and page.locator("main figure img").first.is_visible()
 
 
 def test_dark_mode_can_be_chosen(address: str, page: Page) -> None:
