@@ -361,7 +361,7 @@ recipe = recipes[1]
 with_lora = recipe.but(adapters=[(str(path), 1.0)])
 one, two = draw(with_lora, parts=parts).image, draw(recipe, parts=by_hand).image
 
-theirs.load_lora_weights(path.parent)
+theirs.load_lora_weights(path.parent, weight_name=path.name)
 three = plainly()
 
 # %%
