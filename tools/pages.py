@@ -217,11 +217,17 @@ def ran(found: dict[str, Any]) -> str:
     return f"{found['date']}, " + ", ".join(f"{name} {version}" for name, version in found["versions"].items())
 
 
+def figure(value: float) -> str:
+    """Three figures; from a hundred on, whole numbers."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def benches(found: dict[str, Any]) -> str:
     """Ratios measured side by side, with the smallest and the largest of the rounds."""
     machine = found["hardware"]
     rows = [
-        [row["says"], f"{row['value']:,.3g} {UNITS.get(row['unit'], row['unit'])}", f"{row['low']:,.3g} to {row['high']:,.3g}",
+        [row["says"], f"{figure(row['value'])} {UNITS.get(row['unit'], row['unit'])}",
+         f"{figure(row['low'])} to {figure(row['high'])}",
          str(row["rounds"]), row["date"]]
         for row in found["rows"]
     ]  # fmt: skip
