@@ -1,6 +1,5 @@
 """A finished piece of work as a folder: pictures, the workflow of each, their receipts, and one page that shows them."""
 
-import hashlib
 import html
 import json
 import re
@@ -13,6 +12,7 @@ from chapter38.canvas.export import export, inputs_of
 from chapter38.canvas.graph import Graph
 from chapter38.canvas.metadata import with_workflow
 from chapter38.canvas.read import read
+from chapter38.code.models import sha256
 from chapter38.errors import CannotExpress, Chapter38Error, MetadataError
 from chapter38.picture import Picture, atomic
 
@@ -79,7 +79,7 @@ def _put(folder: Path, number: int, name: str, picture: Picture) -> dict[str, An
     stem = f"{number:02}-{plain or 'picture'}"
     path = whole.save(folder / PICTURES / f"{stem}.png")
     lock = whole.receipt.lock.model_dump(mode="json") if whole.receipt else None
-    row = {"name": name, "file": f"{PICTURES}/{path.name}", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    row = {"name": name, "file": f"{PICTURES}/{path.name}", "sha256": sha256(path),
            "recipe": json.loads(picture.recipe.json()), "lock": lock, "size": whole.image.size}  # fmt: skip
     try:
         graph = export(picture.recipe)
@@ -96,7 +96,7 @@ def _against(folder: Path, row: dict[str, Any]) -> list[str]:
     """What stands against one picture."""
     path, found = folder / row["file"], []
     try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
+        if sha256(path) != row["sha256"]:
             found.append(f"{row['file']}: is not the file that its receipt names")
         recipe = Picture.open(path).recipe
         if recipe is None or json.loads(recipe.json()) != row["recipe"]:

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +39,16 @@ def axes(xlabel: str, ylabel: str, title: str, *, width: float = 6.4, height: fl
     return fig, ax
 
 
-def figure(fig: Any, alt: str, caption: str = "", *, sharp: float = 2.0) -> Shown:
-    """A matplotlib figure as an opaque PNG of `sharp` dots a pixel; `alt` says what it shows to who cannot see it."""
+def figure(fig: Any, alt: str, caption: str = "", *, sharp: float = 2.0, quality: int | None = None) -> Shown:
+    """A matplotlib figure as an opaque PNG of `sharp` dots a pixel, or as WebP of a quality; `alt` says what it shows."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=sharp * DPI, facecolor="white", metadata={"Software": None})
     width, height = (round(inches * DPI) for inches in fig.get_size_inches())
-    return _framed(buffer.getvalue(), width, height, alt, caption)
+    if quality is None:
+        return _framed(data_uri(buffer.getvalue()), width, height, alt, caption)
+    webp = io.BytesIO()
+    Image.open(buffer).convert("RGB").save(webp, "WEBP", quality=quality, method=6)
+    return _framed(data_uri(webp.getvalue(), "webp"), width, height, alt, caption)
 
 
 def pictures(
@@ -68,8 +71,7 @@ def pictures(
         if i < len(images):
             ax.imshow(images[i].convert("RGB"), interpolation="nearest" if images[i].width < side else "antialiased")
             ax.set_title(labels[i], fontsize=8, pad=2)
-    shown = figure(fig, alt, caption, sharp=1.5)
-    return shown if quality is None else _as_webp(shown, quality)
+    return figure(fig, alt, caption, sharp=1.5, quality=quality)
 
 
 def table(rows: Iterable[Mapping[str, Any]], caption: str) -> Shown:
@@ -87,22 +89,14 @@ def table(rows: Iterable[Mapping[str, Any]], caption: str) -> Shown:
     return Shown(f"<table>{top}<tbody>{body}</tbody></table>", text)
 
 
-def _as_webp(shown: Shown, quality: int) -> Shown:
-    png, buffer = re.search(r"data:image/png;base64,([^\"]+)", shown.html), io.BytesIO()
-    assert png
-    Image.open(io.BytesIO(base64.b64decode(png[1]))).convert("RGB").save(buffer, "WEBP", quality=quality, method=6)
-    webp = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Shown(shown.html.replace(png[0], f"data:image/webp;base64,{webp}"), shown.text)
+def data_uri(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _framed(png: bytes, width: int, height: int, alt: str, caption: str) -> Shown:
+def _framed(source: str, width: int, height: int, alt: str, caption: str) -> Shown:
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     image = (
         f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
-        f'style="background:#fff;max-width:100%;height:auto" src="{data_uri(png)}">'
+        f'style="background:#fff;max-width:100%;height:auto" src="{source}">'
     )
     return Shown(f'<figure style="margin:0">{image}{below}</figure>', f"[figure: {alt}] {caption}".strip())
