@@ -7,7 +7,6 @@ Run it again when the bundled weights change: until then the lessons say that ea
 """
 
 import argparse
-import hashlib
 import json
 import platform
 import random
@@ -25,6 +24,7 @@ import torch
 
 from chapter38 import Recipe
 from chapter38.code import adapters, draw, draw_many, load, tuning
+from chapter38.code.models import sha256
 from chapter38.measure.distance import frechet
 from chapter38.measure.estimate import Estimate, bootstrap, share
 from chapter38.measure.renders import nearest_object, to_inks
@@ -172,7 +172,7 @@ LESSONS = {"38_1a": parts_and_pixels, "38_1b": quality, "38_1e": ranks_and_mergi
 
 def weights() -> str:
     """The first half of the U-Net's SHA-256."""
-    return hashlib.sha256((WEIGHTS / "unet/diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()[:32]
+    return sha256(WEIGHTS / "unet/diffusion_pytorch_model.safetensors")[:32]
 
 
 def machine() -> str:
