@@ -130,7 +130,7 @@ show.table(
     "The defaults of a class are nobody's training.",
 )
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(f"to the expected picture: from memory {psnr(naive, expected):.0f} dB, from the config {psnr(careful, expected):.0f} dB")
 if here.name != "real":
     assert psnr(naive, expected) + 3 < psnr(careful, expected)

@@ -227,7 +227,7 @@ for trained in train_lora(parts, pictures, captions, plan, name="chalk"):
 # The loss says less than the sheet: each step meets other pictures at other noise levels, so it jumps. Take a mean over
 # twenty steps to see where it goes.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 edges = range(0, plan.steps + 1, 20)
 means = [np.mean(losses[i : i + 20]) for i in edges[:-1]]
 fig, ax = show.axes("step", "mean squared error of the prediction", "The loss falls, behind its noise")
@@ -283,7 +283,7 @@ if here.model in shares:
 # each picture is compared with fresh renders of its scene with all objects, *in chalk*, and counts as what the nearest
 # shows.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from chapter38.measure.estimate import bootstrap, share
 from chapter38.measure.renders import nearest_object
 from chapter38.postcards import judging_scenes
@@ -374,7 +374,7 @@ show.pictures(
     side=160,
 )
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rounding = 2 + here.tolerance  # two orders of the same sums, over twenty steps
 print(f"PEFT against the arithmetic: {largest_difference(one, two)}/255; against Diffusers: {largest_difference(one, three)}/255")
 assert largest_difference(one, two) <= rounding and largest_difference(one, three) <= rounding
@@ -397,7 +397,7 @@ assert largest_difference(one, two) <= rounding and largest_difference(one, thre
 # %%
 my_prediction = ...  # per cent of the improvement that the best rank brings
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from chapter38.check import guess
 
 sweep = show.sweep("38_1e")
@@ -473,7 +473,7 @@ show.slider(
     name="weight of the LoRA",
 )
 
-# %%
+# %% tags=["nbval-ignore-output"]
 nearness = {w: to_inks(pair, "chalk").mean() for w, pair in zip(amounts, weighed)}
 fig, ax = show.axes("weight", "distance from the inks (levels of 255)", "The style does not come in proportion to the weight")
 ax.plot(list(nearness), list(nearness.values()), marker="o", color="#0072B2")
@@ -481,7 +481,7 @@ ax.set_ylim(0)
 said = ", ".join(f"{value:.0f} at {w:g}" for w, value in nearness.items())
 show.figure(fig, alt=f"Distance of the colours from the four inks against the LoRA's weight: {said}.")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for with_none, without in zip(weighed[0], drawn(of=recipes[:2])):
     assert largest_difference(with_none, without) <= here.tolerance  # at 0 it is the base, bit for bit
 assert nearness[0] > nearness[0.5] > nearness[1.0]
@@ -535,7 +535,7 @@ if here.name != "real":
 #
 # Now the sum. Two LoRAs beside one weight are $W + s_1 B_1 A_1 + s_2 B_2 A_2$. Your lines can say that too: write both into one base.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 if here.name != "real":  # the Hub's file is spelled otherwise than the lines above read; more on that below
     stacked = here.load()
     add_by_hand(stacked, path)
@@ -550,7 +550,7 @@ if here.name != "real":  # the Hub's file is spelled otherwise than the lines ab
 # In ComfyUI the LoRAs hang in a chain, one loader behind the other, and it looks as if each worked on the result of the one
 # before. What kills it is the formula: a sum has no order.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 turned = draw(mill.but(adapters=both[::-1]), parts=parts).image
 print(f"chalk, windmill against windmill, chalk: {largest_difference(four[3], turned)}/255")
 assert largest_difference(four[3], turned) <= rounding
@@ -579,7 +579,7 @@ def operations():
     return counter.get_total_flops()
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 puts = {"none": adapters.detach, "beside": lambda p: adapters.attach(p, ["chalk"]), "merged": lambda p: adapters.merge(p, ["chalk"])}
 cost = {}
 for name, put in puts.items():
@@ -623,7 +623,7 @@ if here.timing:
 #
 # Subtract what you added, says arithmetic. Floating point says otherwise. Try it on one layer.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 adapters.detach(parts)
 W = unet.mid_block.resnets[0].conv1.weight.detach()
 delta = torch.randn(W.shape, generator=torch.Generator().manual_seed(0)).to(W) * W.std()
@@ -635,7 +635,7 @@ assert not torch.equal(back, W)
 # Small, but every swap leaves more of it. So `adapters.merge` keeps the weights that it overwrites, and `detach` gives them
 # back. Take a fingerprint of all weights before and after.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 import hashlib
 
 
@@ -654,7 +654,7 @@ assert before == fingerprint() != between
 # Beware of one order of calls in Diffusers: `fuse_lora()`, then `unload_lora_weights()`. The second takes the LoRA's matrices
 # away; what the first has written into the weights stays. Ask the plain pipeline, from which everything was "unloaded".
 
-# %%
+# %% tags=["nbval-ignore-output"]
 theirs.fuse_lora()
 theirs.unload_lora_weights()
 still = plainly()

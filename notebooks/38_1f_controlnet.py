@@ -240,7 +240,7 @@ def gradient(modules):
     return sum(float(p.grad.float().norm()) ** 2 for m in modules for p in m.parameters() if p.grad is not None) ** 0.5
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 optimizer = torch.optim.AdamW(fresh.requires_grad_(True).parameters(), 1e-3, weight_decay=0)
 measured = []
 for step in range(3):
@@ -268,7 +268,7 @@ assert third == [True, True, True, True]
 #
 # And the base? It was locked. A ControlNet is a second file beside the first, and taking it out gives the base back:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 fresh.requires_grad_(False).eval()
 trained_three = draw_all([recipe.but(control=[Control(kind="fresh", image=hint)])])[0]
 after = draw_all([recipe])[0]

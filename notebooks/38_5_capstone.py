@@ -616,7 +616,7 @@ assert share(tested["object"]).low > shaken.high
 #
 # Now read the batch. Draw again what is wrong, with another seed, for at most four more rounds, and write down *every* verdict.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 wanted = [Scene(**values) for values in read]
 chosen, verdicts = list(first), [[bool(ok)] for ok in right([p.image for p in first], wanted)["all"]]
 for extra in range(1, 5):
@@ -641,7 +641,7 @@ show.pictures(
 # %% [markdown]
 # Which number goes into the report? There are two, and only one is about the model.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 honest = share([seen[0] for seen in verdicts])
 draws = sum(len(seen) for seen in verdicts) + 1  # and the composed one
 print("right at the first draw:", honest)
@@ -670,7 +670,7 @@ hour = Range.spread(known_hardware("usd_hour", AS_OF, gpu=needs.gpu))
 seconds = seconds_on(needs.model, needs.gpu, AS_OF)
 day = Rent(gpu_hour=hour.high, seconds=seconds.high, hours=8, ops_hours=4, ops_usd_hour=70)  # half a day of yours
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rows = [
     ("Call", called.usd, f"{traffic.billed(12):.0f} calls; has no place for your LoRA"),
     ("Canvas", day.month(12), "a card for one day, half a day of yours"),
@@ -717,7 +717,7 @@ print("workflows:", len(list((folder / "workflows").glob("*.json"))))
 # the workflow beside the mayor's house, and run it. `problems` does the rest of the asking: hashes, recipes,
 # workflows that read back, words for every picture, a page that asks no other machine for anything.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from chapter38.canvas import Graph
 from chapter38.show.delivery import problems
 
@@ -732,7 +732,7 @@ assert max(off) <= max(1, here.tolerance) and problems(folder) == []
 # (One 255th is allowed for the picture drawn alone: in the batch it shared its pass with eleven others. `batch.run` has
 # `exact=True` for who cannot allow it.)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 html = page.read_text("utf-8")
 print(f"{len(html):,} characters, {html.count('<img')} pictures, each with words; outside addresses: {html.count('http')}")
 html[html.index("<li>") :].split("\n")[0]
