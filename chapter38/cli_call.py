@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from json import dumps as json_of
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ def price(
     per_month: Annotated[int, typer.Option(help="Pictures billed a month.", min=1)] = 1000,
     variant: Annotated[str, typer.Option(help="A quality or resolution that is priced apart.")] = "",
     gpu: Annotated[str, typer.Option(help="The card that would be rented instead.")] = "RTX 4090",
+    stable: Annotated[bool, typer.Option(help="The volume is steady, so that a rented card draws more of its hours.")] = False,
     workflow: Annotated[
         Path | None, typer.Option(help="Price one run on the card: a workflow or recipe as JSON, or a picture that holds one.")
     ] = None,
@@ -40,6 +41,7 @@ def price(
         return
     from chapter38.call.cost import Usage, quotes
     from chapter38.call.cost import price as price_of
+    from chapter38.ladder import memory_warning
 
     on = as_of.date() if as_of else date.today()
     _check(None if workflow else model, gpu)
@@ -51,11 +53,15 @@ def price(
     else:
         found = quotes(model, Usage.square(1024), variant, "1024x1024", on)
     rows = [_row(quote, per_month) for quote in found]
-    crossing = None if workflow else _crossing(model, gpu, on)
-    unknown = None if workflow or crossing else _break_even_unknown(model, gpu, on)
+    notes = [BILLED]
+    crossing, unknown = None, None
+    if not workflow:
+        crossing = _crossing(model, variant, gpu, stable, on)
+        unknown = None if crossing else _break_even_unknown(model, variant, gpu, on)
+        notes += filter(None, [memory_warning(model, gpu, on)])
     if json:
         _emit({"as_of": on.isoformat(), "model": model, "per_month": per_month, "quotes": rows, "break_even": crossing,
-               "notes": [BILLED], **({"break_even_unknown": unknown} if unknown else {})})  # fmt: skip
+               "notes": notes, **({"break_even_unknown": unknown} if unknown else {})})  # fmt: skip
         return
     columns = ("provider", "USD a picture", f"USD for {per_month:,}", "as of", "source")
     table = Table(*columns)
@@ -65,9 +71,10 @@ def price(
     out.print(table)
     if crossing:
         print(_finding(crossing, gpu))
+        print(f"  assumed: {_assumed(crossing['assumptions'])}")
     elif unknown:
         print(f"break-even unknown: {unknown}")
-    for warning in dict.fromkeys([*(w for row in rows for w in row["warnings"]), BILLED]):
+    for warning in dict.fromkeys([*(w for row in rows for w in row["warnings"]), *notes]):
         say.print(f"note: {warning}", style="yellow", markup=False)
 
 
@@ -85,15 +92,27 @@ def _row(quote: Any, per_month: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _crossing(model: str, gpu: str, on: date) -> dict[str, Any] | None:
+def _crossing(model: str, variant: str, gpu: str, stable: bool, on: date) -> dict[str, Any] | None:
     """The break-even against the cheapest price that is not stale; None where a part of it is unknown."""
     from chapter38.ladder import Needs, advise
 
-    crossing = advise(Needs(model=model, gpu=gpu), on).break_even
+    advice = advise(Needs(model=model, variant=variant, gpu=gpu, stable=stable), on)
+    crossing = advice.break_even
     if crossing is None:
         return None
     values = {name: getattr(crossing, name) for name in ("pictures", "low", "high", "call_usd")}
-    return {**{name: None if value is None else str(value) for name, value in values.items()}, "never": crossing.never}
+    known = {name: None if value is None else str(value) for name, value in values.items()}
+    code = next(name for name in advice.assumptions if name.endswith("Code"))  # a graph is what is compared
+    assumed = {name: known for name, known in advice.assumptions.items() if name != code}
+    return {**known, "never": crossing.never, "assumptions": _ends(assumed)}
+
+
+def _ends(ranges: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {name: {end: str(getattr(known, end)) for end in ("low", "mid", "high")} for name, known in ranges.items()}
+
+
+def _assumed(ends: dict[str, dict[str, str]]) -> str:
+    return "; ".join(f"{name} {r['low']} to {r['high']}, likely {r['mid']}" for name, r in ends.items())
 
 
 def _check(model: str | None, gpu: str) -> None:
@@ -112,7 +131,7 @@ def _check(model: str | None, gpu: str) -> None:
             raise ModelError(f"{option}: unknown {what} {word!r}; expected one of: {', '.join(sorted(known))}")
 
 
-def _break_even_unknown(model: str, gpu: str, on: date) -> str:
+def _break_even_unknown(model: str, variant: str, gpu: str, on: date) -> str:
     """Every part that a break-even lacks, and of the timing and the hour the cards that have them."""
     from chapter38.call.cost import price as price_of
     from chapter38.call.prices import known_hardware
@@ -121,7 +140,9 @@ def _break_even_unknown(model: str, gpu: str, on: date) -> str:
         cards = sorted({row.gpu for row in known_hardware(fact, on, of=of)})
         return None if gpu in cards else f"no {what} {gpu}; {kind} cards: {', '.join(cards) or 'none'}"
 
-    sold = None if price_of(model, as_of=on).usd is not None else f"no dated price of {model} at 1024x1024 without a variant"
+    which = f"in the variant {variant}" if variant else "without a variant"
+    known = price_of(model, variant=variant, as_of=on).usd is not None
+    sold = None if known else f"no dated price of {model} at 1024x1024 {which}"
     timed = missing(f"timing of {model} on", "timed", "seconds", model)
     hour = missing("dated price of an hour of", "priced", "usd_hour", None)
     return "; ".join(filter(None, (timed, hour, sold)))
@@ -169,6 +190,7 @@ def advise(
     commercial: Annotated[bool, typer.Option(help="Commercial use.")] = True,
     revenue: Annotated[str, typer.Option(help="The company's USD a year.")] = "0",
     model: Annotated[str, typer.Option(help="What you would draw with.")] = "flux-schnell",
+    variant: Annotated[str, typer.Option(help="A quality or resolution of it that is priced apart.")] = "",
     gpu: Annotated[str, typer.Option(help="The card you would rent.")] = "RTX 4090",
     team: Annotated[str, typer.Option(help="none, artists or engineers.")] = "engineers",
     as_of: AsOf = None,
@@ -183,13 +205,13 @@ def advise(
 
     given = {"per_month": per_month, "stable": stable, "adapters": adapters, "residency": residency, "offline": offline,
              "latency_p95": latency, "budget": budget, "control": control or [], "commercial": commercial,
-             "revenue": revenue, "model": model, "gpu": gpu, "team": team}  # fmt: skip
+             "revenue": revenue, "model": model, "variant": variant, "gpu": gpu, "team": team}  # fmt: skip
     needs = Needs(**(_asked(given) if ask else given))
     on = as_of.date() if as_of else date.today()
     _check(needs.model, needs.gpu)
     advice = decide(needs, on)
-    unknown = None if advice.break_even else _break_even_unknown(needs.model, needs.gpu, on)
-    plain, notes = _plain(needs), _notes(needs)
+    unknown = None if advice.break_even else _break_even_unknown(needs.model, needs.variant, needs.gpu, on)
+    plain, notes = _plain(needs), _notes(needs, on)
     if json:
         said = {"call_price_is_for": plain, "break_even_unknown": unknown, "notes": notes}
         _emit({**_advice(advice), **{name: value for name, value in said.items() if value}})
@@ -209,11 +231,11 @@ def advise(
     print(_rests_on(advice))
 
 
-def _notes(needs: Any) -> list[str]:
+def _notes(needs: Any, on: date) -> list[str]:
     """What a reader should know of these needs that no reason and no cost says."""
-    from chapter38.ladder import FAST
+    from chapter38.ladder import FAST, memory_warning
 
-    notes = [BILLED]
+    notes = [BILLED, *filter(None, [memory_warning(needs.model, needs.gpu, on)])]
     if needs.latency_p95 is not None and needs.latency_p95 >= FAST:
         forces = f"a p95 of {needs.latency_p95:g} s forces nothing (only below {FAST:g} s does)"
         notes.append(f"{forces}, and no provider's p95 is measured here")
@@ -238,15 +260,30 @@ def _month(cost: Any) -> str:
 def _rests_on(advice: Any) -> str:
     """The day, where each price is from, and what was assumed, on one line."""
     sources = [f"{name}: {source}" for name, source in advice.sources.items()]
-    assumed = [f"{name} {r.low:f} to {r.high:f}, likely {r.mid:f}" for name, r in advice.assumptions.items()]
-    return "; ".join([f"as of {advice.as_of}", *sources, *([f"assumed: {'; '.join(assumed)}"] if assumed else [])])
+    assumed = _assumed(_ends(advice.assumptions))
+    return "; ".join([f"as of {advice.as_of}", *sources, *([f"assumed: {assumed}"] if assumed else [])])
 
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:
-    """Each need, asked for on stderr; an empty answer keeps what was given."""
-    answers = {name: Prompt.ask(name, console=say, default=_shown(value)) for name, value in given.items()}
-    read = {"": None, "yes": True, "no": False}
-    return {n: (a.split() if n == "control" else read.get(a, a)) for n, a in answers.items()}
+    """Each need, asked for on stderr in the words of its option's help; an empty answer keeps what was given."""
+    from chapter38.errors import RecipeError
+    from chapter38.ladder import CONTROL, Needs
+
+    options = get_type_hints(advise, include_extras=True)
+    read: dict[str, Any] = {"": None, "yes": True, "y": True, "no": False, "n": False}
+    answers: dict[str, Any] = {}
+    for name, value in given.items():
+        about = options[{"latency_p95": "latency"}.get(name, name)].__metadata__[0].help.rstrip(".")
+        if isinstance(value, bool) or name == "control":
+            about += f" ({', '.join(CONTROL) if name == 'control' else 'yes or no'})"
+        while name not in answers:
+            said = Prompt.ask(escape(f"{about} [{name}]"), console=say, default=_shown(value))
+            answer = said.split() if name == "control" else "" if name == "variant" and not said else read.get(said, said)
+            try:
+                answers |= {name: getattr(Needs(**{name: answer}), name)}
+            except RecipeError as error:
+                say.print(str(error), style="yellow", markup=False)
+    return answers
 
 
 def _shown(value: Any) -> str:
@@ -262,9 +299,7 @@ def _advice(advice: Any) -> dict[str, Any]:
     return {
         "rung": advice.rung, "reasons": [vars(reason) for reason in advice.reasons], "conflicts": list(advice.conflicts),
         "licences": advice.licences, "costs": costs, "as_of": advice.as_of.isoformat(), "sources": advice.sources,
-        "assumptions": {
-            name: {end: str(getattr(known, end)) for end in ("low", "mid", "high")} for name, known in advice.assumptions.items()
-        },
+        "assumptions": _ends(advice.assumptions),
     }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ CONTROL = {  # a kind of control -> the highest rung that gives it
 FAST = 2.0  # seconds: below this p95 a shared queue and a cold start have no room (a stated assumption)
 # Stated assumptions: hours of a person a month, USD an hour of that person, and the share of a card's paid hours in
 # which it draws, where the volume comes and goes and where it is stable.
+TIGHT = 0.8  # of a card's memory: a denoiser that fills more leaves too little for text encoders, VAE and activations
 OPS = {"canvas": Range.of((4, 8, 16)), "code": Range.of((8, 16, 32))}
 OPS_USD_HOUR = Range.of((40, 70, 110))
 UTILISATION = {False: Range.of((0.2, 0.4, 0.7)), True: Range.of((0.5, 0.7, 0.9))}
@@ -39,7 +40,7 @@ class Needs(BaseModel):
     offline               no network while drawing    latency_p95  seconds, or None
     budget                USD a month, or None        control      of: the keys of CONTROL
     commercial, revenue   the use, and the company's USD a year, which some licences ask
-    model, gpu            what you would draw with, and the card that you would rent
+    model, variant, gpu   what you would draw with, a quality that is priced apart, and the card that you would rent
     team                  who would run it: "none", "artists" (graphs), "engineers" (code)
     """
 
@@ -55,6 +56,7 @@ class Needs(BaseModel):
     commercial: bool = True
     revenue: Decimal = Field(default=Decimal(0), ge=0)
     model: str = "flux-schnell"
+    variant: str = ""
     gpu: str = "RTX 4090"
     team: Literal["none", "artists", "engineers"] = "engineers"
 
@@ -167,7 +169,7 @@ def _assumptions(needs: Needs) -> dict[str, Range]:
 
 def _money(needs: Needs, on: date) -> tuple[BreakEven | None, dict[str, Cost], dict[str, str]]:
     """The break-even of a rented card against the cheapest price that is not stale, a month on each rung, the sources."""
-    offers = quotes(needs.model, Usage.square(1024), "", "1024x1024", on)
+    offers = quotes(needs.model, Usage.square(1024), needs.variant, "1024x1024", on)
     quote = min(offers, key=lambda q: (q.usd is None, any(w.startswith(("stale", "withdrawn")) for w in q.warnings)))
     hour = Range.spread(known_hardware("usd_hour", on, gpu=needs.gpu))
     seconds = seconds_on(needs.model, needs.gpu, on, pixels=1024**2)
@@ -235,6 +237,18 @@ def licences(commercial: bool, revenue: Decimal = Decimal(0)) -> dict[str, str]:
         return terms
 
     return {name: f"{verdict(row['commercial'])} ({row['licence']})" for name, row in models().items()}
+
+
+def memory_warning(model: str, gpu: str, as_of: date) -> str:
+    """A sentence where the model's denoiser fills most of the card; "" where it does not, or where a size is unknown."""
+    row, known = models().get(model, {}), known_hardware("memory_gb", as_of, gpu=gpu)
+    if not known or not row.get("parameters"):
+        return ""
+    needs, has = row["parameters"] * (4 if row["dtype"] == "float32" else 2) / 1e9, known[-1].value
+    if needs <= TIGHT * float(has):
+        return ""
+    ways = "quantised weights, parts kept in the computer's memory, or a larger card"
+    return f"the denoiser of {model} alone is {needs:.1f} GB in {row['dtype']}, and {gpu} has {has:f} GB: it takes {ways}"
 
 
 def cases() -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from chapter38.call.prices import STALE_AFTER, HardwareRow, PriceRow, Range, day, known_hardware, known_prices
+from chapter38.call.prices import STALE_AFTER, HardwareRow, PriceRow, Range, all_prices, day, known_hardware, known_prices
+from chapter38.errors import ModelError
 from chapter38.picture import Price
 from chapter38.recipe import Recipe
 
@@ -173,7 +174,14 @@ def price(
 
 
 def quotes(model: str, usage: Usage, variant: str, size: str, on: date, provider: str | None = None) -> list[Quote]:
-    """One quote a provider, cheapest first, unknown last; a single unknown quote where nobody has a published price."""
+    """One quote a provider, cheapest first, unknown last; a single unknown quote where nobody has a published price.
+
+    Raises ModelError for a variant in which nobody ever priced the model.
+    """
+    known = {row.variant for row in all_prices() if row.model == model and row.variant}
+    if variant and variant not in known and f"{variant} {size}" not in known:
+        priced = f"priced as: {', '.join(sorted(known))}" if known else "it is priced without variants"
+        raise ModelError(f"unknown variant {variant!r} of {model} at {size}; {priced}")
     rows = known_prices(model, on, provider)
     found = [
         _quote([row for row in rows if row.provider == name], usage, variant, size, on)

@@ -44,7 +44,9 @@ def any_scenes(rng: random.Random, count: int) -> list[Scene]:
 
 
 def windmills(rng: random.Random, count: int) -> list[Scene]:
-    return [scene.but(object="windmill") for scene in any_scenes(rng, count)]
+    """Two thirds windmills, one third other objects: where every picture shows one, a LoRA learns to draw it unasked."""
+    scenes = any_scenes(rng, count)
+    return [scene if i % 3 == 2 else scene.but(object="windmill") for i, scene in enumerate(scenes)]
 
 
 def orange_lighthouses(rng: random.Random, count: int) -> list[Scene]:

@@ -78,9 +78,49 @@ def test_advise_from_flags_and_from_answers():
     said = json.loads(run("advise", "--adapters", "--control", "controlnet", *DAY, "--json").stdout)
     assert said["rung"] == "canvas" and [r["need"] for r in said["reasons"]] == ["adapters", "control:controlnet"]
     assert "nothing forces a step down" in run("advise", *DAY).stdout
-    answers = "\n".join(["5000", "no", "no", "yes", "no", "", "", "", "yes", "0", "flux-schnell", "RTX 4090", "none"])
+    answers = "\n".join(["5000", "no", "no", "yes", "no", "", "", "", "yes", "0", "flux-schnell", "", "RTX 4090", "none"])
     asked = run("advise", "--ask", *DAY, input=answers + "\n")
     assert "residency leaves Canvas" in asked.stdout and "nobody runs it" in asked.stdout
+
+
+def test_a_question_is_asked_in_words_and_again_after_an_answer_that_makes_no_sense():
+    said = run("advise", "--ask", *DAY, input="many\n5000\nperhaps\nyes\n" + "\n" * 12)
+    asked = " ".join(said.output.split())
+    assert asked.count("Pictures billed a month [per_month] (1000)") == 2 == asked.count("The volume is steady (yes or no)")
+    assert "per_month: Input should be a valid integer" in asked and "controlnet, multi-stage" in asked
+    assert "Call: nothing forces a step down" in asked and said.exit_code == 0
+
+
+def test_the_break_even_is_that_of_the_variant_and_of_the_steadiness_asked_for():
+    def crossing(*words):
+        return json.loads(run("price", *words, *DAY, "--json").stdout)["break_even"]
+
+    share = "share of paid hours that a card draws"
+    loose, steady = crossing(), crossing("--stable")
+    assert loose["assumptions"][share]["mid"] == "0.4" and steady["assumptions"][share]["mid"] == "0.7"
+    assert float(steady["never"]) <= float(loose["never"])
+    assert f"{share} 0.2 to 0.7, likely 0.4" in run("price", *DAY).stdout
+    early = run("price", "--model", "gpt-image-2", "--variant", "low", "--as-of", "2021-01-01").stdout
+    assert "no dated price of gpt-image-2 at 1024x1024 in the variant low" in early
+    sold = ["--model", "gpt-image-2", *DAY, "--json", "--variant"]
+    low, high = (float(json.loads(run("advise", *sold, word).stdout)["costs"]["call"]["mid"]) for word in ("low", "high"))
+    assert 0 < low < high
+
+
+@pytest.mark.parametrize("command", ["price", "advise"])
+def test_a_variant_that_nobody_prices_is_an_error(command):
+    from chapter38.errors import ModelError
+
+    for words, hint in ((["--variant", "gold"], "without variants"), (["--model", "nano-banana-2", "--variant", "3K"], "0.5K, 1K")):
+        refused = run(command, *words, *DAY).exception
+        assert isinstance(refused, ModelError) and hint in str(refused)
+
+
+@pytest.mark.parametrize("command", ["price", "advise"])
+def test_a_card_that_the_model_barely_fits_is_said(command):
+    small, large = (json.loads(run(command, "--gpu", gpu, *DAY, "--json").stdout)["notes"] for gpu in ("RTX 4090", "H100"))
+    assert any("flux-schnell alone is 23.8 GB in bfloat16, and RTX 4090 has 24 GB" in note for note in small)
+    assert not any("GB in bfloat16" in note for note in large)
 
 
 def test_advise_says_what_its_months_rest_on():
