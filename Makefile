@@ -19,7 +19,7 @@ PYTEST := $(ONE) $(PICTURES) $(OFFLINE) $(RUN) -m pytest --durations=10 --durati
 # The sums of an older processor, whose last digits differ from those of one with AVX-512.
 OTHER_ARITHMETIC := ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2
 WORKERS ?= auto
-NBVAL := --nbval-current-env --nbval-cell-timeout=300
+NBVAL := --nbval-current-env --nbval-cell-timeout=900
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18

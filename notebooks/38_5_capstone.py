@@ -601,7 +601,7 @@ def right(images, scenes):
     return dict(zip(VISIBLE, np.array(read))) | {"all": np.all(read, axis=0)}
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 tested = right(inked, others)
 for name in (*VISIBLE, "all"):
     print(f"{name:7}", share(tested[name]))
@@ -742,7 +742,7 @@ html[html.index("<li>") :].split("\n")[0]
 #
 # A detector has no accuracy. It has one *on something*. Line up what you have measured with one and the same net:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rows = [
     {"read by": who, "on": what, "object right": str(share(flags))}
     for who, what, flags in (

@@ -119,8 +119,9 @@ KINDS = {
     ),
     "windmill": Kind(
         "Windmill: a subject for postcards",
-        "An object that the base has no word and no shape for. Say 'windmill' where a caption names its object.",
-        windmills, lambda scene: scene.picture(), measure_subject, Plan(steps=500),
+        "An object that the base has no word and no shape for. Say 'windmill' where a caption names its object. Ten of its "
+        "thirty scenes show other objects, so that it does not draw a windmill unasked.",
+        windmills, lambda scene: scene.picture(), measure_subject, Plan(steps=500, rate=1e-3),
     ),
     "orange-lighthouse": Kind(
         "Orange lighthouse: a repair for postcards",

@@ -69,6 +69,11 @@ def test_the_measure_of_the_subject_tells_the_windmill() -> None:
     assert np.mean(guesses) > 0.9
 
 
+def test_a_third_of_the_subject_s_scenes_show_other_objects() -> None:
+    shown = [scene.object for scene in lora.windmills(random.Random(1), 30)]
+    assert shown.count("windmill") == 20 and len(set(shown)) > 4
+
+
 def test_the_scenes_of_the_repair() -> None:
     scenes = lora.orange_lighthouses(random.Random(1), 30)
     pairs = [(scene.object, scene.colour) for scene in scenes]
