@@ -6,6 +6,7 @@ into what a server executes; `layout.py` gives a graph that came without positio
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -71,6 +72,12 @@ class Node:
         return (*pos, *size)
 
 
+def finite(digits: str) -> float | None:
+    """A number of JSON; None where it is too large for a float (1e999), which nothing could write back."""
+    value = float(digits)
+    return value if math.isfinite(value) else None
+
+
 @dataclass(frozen=True)
 class Graph:
     """Nodes, links, groups, and the definitions of subgraphs; `kept` is everything else that the file said.
@@ -91,9 +98,9 @@ class Graph:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Graph":
-        """Read either spelling (a POSTed `{"prompt": …}` too). NaN becomes null. Raises GraphError on anything else."""
+        """Read either spelling (a POSTed `{"prompt": …}` too). NaN and 1e999 become null. Raises GraphError on anything else."""
         try:
-            value = json.loads(text, parse_constant=lambda name: None)
+            value = json.loads(text, parse_constant=lambda name: None, parse_float=finite)
         except (ValueError, RecursionError) as error:
             raise GraphError(f"not JSON: {error}") from None
         return cls.parse(value)

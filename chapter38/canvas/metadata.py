@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chapter38.canvas import a1111, chunks
+from chapter38.canvas.graph import Graph, finite
 from chapter38.errors import CannotExpress, Chapter38Error, MetadataError
 from chapter38.picture import CHUNK, Lock, Picture, parse_chunk
 from chapter38.recipe import Recipe
@@ -212,22 +213,26 @@ def _whole(text: str) -> str:
 
 
 def _json(text: str, name: str, warnings: list[str]) -> Any:
-    """JSON within bounds; None and a warning where it is broken or would take too much memory. NaN becomes None."""
+    """JSON within bounds; None and a warning where it is broken or would take too much memory. NaN and 1e999 become None."""
     brackets, commas = text.count("[") + text.count("{"), text.count(",") + text.count(":")
     cost = 80 * brackets + 64 * commas + len(text) * (1 if text.isascii() else 4)
     if cost > MAX_JSON:
         warnings.append(f"{name}: {len(text):,} characters of JSON are too much to read safely")
         return None
     odd: list[str] = []
+
+    def number(digits: str) -> float | None:
+        return odd.append(digits) if (value := finite(digits)) is None else value
+
     try:
-        value = json.loads(text, parse_constant=odd.append)
+        value = json.loads(text, parse_constant=odd.append, parse_float=number)
         if "\\ud" in text.lower():
             value = json.loads(_whole(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         warnings.append(f"{name}: not JSON ({type(error).__name__}: {str(error)[:100]})")
         return None
     if odd:
-        warnings.append(f"{name}: holds {odd[0]}, which is no JSON; read as null")
+        warnings.append(f"{name}: holds {odd[0][:20]}, which is no number; read as null")
     return value
 
 
@@ -287,7 +292,6 @@ def _comfyui(said: Metadata) -> None:
 
 def _read_graph(said: Metadata, known: dict[str, Any]) -> None:
     """The recipe of a graph, or, where none can be read, the prompts that its sampler is given."""
-    from chapter38.canvas.graph import Graph
     from chapter38.canvas.read import read
 
     graph = Graph.from_api(known["prompt"], placed=False) if "prompt" in known else Graph.from_ui(known["workflow"])

@@ -285,6 +285,11 @@ def test_what_is_no_workflow_is_a_graph_error(text):
         Graph.from_json(text)
 
 
+def test_a_number_that_no_float_holds_is_null():
+    graph = Graph.from_json('{"1": {"class_type": "A", "inputs": {"a": 1e999, "b": NaN, "c": -1e400, "d": 1e3}}}')
+    assert graph.api()["1"]["inputs"] == {"a": None, "b": None, "c": None, "d": 1000.0}
+
+
 def test_a_subgraph_that_holds_itself_is_named():
     sub = subgraph("S", [(1, "S", [], [], [], 0)], [], [], [])
     with pytest.raises(GraphError, match="holds itself"):

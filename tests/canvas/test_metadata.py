@@ -57,6 +57,13 @@ def test_either_of_prompt_and_workflow_alone_is_enough(read):
         assert (said.prompt, said.negative, said.recipe.seed) == ("a red boat, évening 🚤", "fog", 2**63 + 5)
 
 
+def test_a_number_too_large_for_a_float_is_null_and_said(read):
+    graph = json.dumps({**wild.GRAPH, "9": {"class_type": "X", "inputs": {"a": 38.5}}}).replace("38.5", "1e999")
+    said = read(wild.png(wild.text_chunk("prompt", graph)))
+    assert said.workflow["9"]["inputs"]["a"] is None and any("1e999" in w for w in said.warnings)
+    json.dumps(said.row(), allow_nan=False)
+
+
 def test_comfyuis_nan_is_null_and_said(read):
     graph = json.dumps({**wild.GRAPH, "9": {"class_type": "X", "inputs": {}, "is_changed": [float("nan")]}})
     said = read(wild.png(wild.text_chunk("prompt", graph)))
