@@ -222,7 +222,9 @@ def _json(text: str, name: str, warnings: list[str]) -> Any:
     odd: list[str] = []
 
     def number(digits: str) -> float | None:
-        return odd.append(digits) if (value := finite(digits)) is None else value
+        if (value := finite(digits)) is None:
+            odd.append(digits)
+        return value
 
     try:
         value = json.loads(text, parse_constant=odd.append, parse_float=number)

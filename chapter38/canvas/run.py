@@ -90,6 +90,8 @@ class Runner:
             type = api[id]["class_type"]
             if type not in FUNCTIONS:
                 problems.append(f"node {id} ({compare.way(graph, id)}): {type} does not run here; {nearest(type, FUNCTIONS)}")
+        if not ends:
+            problems.append("no node of this workflow saves or shows a picture; give it a SaveImage")
         if problems:
             raise GraphError("; ".join(problems))
         return list(TopologicalSorter({id: before[id] for id in api if id in wanted}).static_order())
