@@ -94,17 +94,14 @@ def _row(quote: Any, per_month: int) -> dict[str, Any]:
 
 def _crossing(model: str, variant: str, gpu: str, stable: bool, on: date) -> dict[str, Any] | None:
     """The break-even against the cheapest price that is not stale; None where a part of it is unknown."""
-    from chapter38.ladder import Needs, advise
+    from chapter38.ladder import Needs, advise, assumptions
 
-    advice = advise(Needs(model=model, variant=variant, gpu=gpu, stable=stable), on)
-    crossing = advice.break_even
+    crossing = advise(Needs(model=model, variant=variant, gpu=gpu, stable=stable), on).break_even
     if crossing is None:
         return None
     values = {name: getattr(crossing, name) for name in ("pictures", "low", "high", "call_usd")}
     known = {name: None if value is None else str(value) for name, value in values.items()}
-    code = next(name for name in advice.assumptions if name.endswith("Code"))  # a graph is what is compared
-    assumed = {name: known for name, known in advice.assumptions.items() if name != code}
-    return {**known, "never": crossing.never, "assumptions": _ends(assumed)}
+    return {**known, "never": crossing.never, "assumptions": _ends(assumptions(stable, ["canvas"]))}
 
 
 def _ends(ranges: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -270,7 +267,7 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
     from chapter38.ladder import CONTROL, Needs
 
     options = get_type_hints(advise, include_extras=True)
-    read: dict[str, Any] = {"": None, "yes": True, "y": True, "no": False, "n": False}
+    read = {"yes": True, "y": True, "no": False, "n": False}
     answers: dict[str, Any] = {}
     for name, value in given.items():
         about = options[{"latency_p95": "latency"}.get(name, name)].__metadata__[0].help.rstrip(".")
@@ -278,7 +275,7 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
             about += f" ({', '.join(CONTROL) if name == 'control' else 'yes or no'})"
         while name not in answers:
             said = Prompt.ask(escape(f"{about} [{name}]"), console=say, default=_shown(value))
-            answer = said.split() if name == "control" else "" if name == "variant" and not said else read.get(said, said)
+            answer = value if said == _shown(value) else said.split() if name == "control" else read.get(said, said)
             try:
                 answers |= {name: getattr(Needs(**{name: answer}), name)}
             except RecipeError as error:
@@ -287,8 +284,9 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    words = {None: "", True: "yes", False: "no"}
-    return " ".join(value) if isinstance(value, list) else words[value] if value in (None, True, False) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _advice(advice: Any) -> dict[str, Any]:

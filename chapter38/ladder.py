@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -15,7 +15,7 @@ from chapter38.call.breakeven import BreakEven, Rent, break_even
 from chapter38.call.cost import Usage, quotes, seconds_on
 from chapter38.call.prices import Range, known_hardware
 from chapter38.errors import RecipeError, nearest
-from chapter38.recipe import models
+from chapter38.recipe import denoiser_bytes, models
 
 RUNGS = ("call", "canvas", "code")  # most convenience first, most control last
 CONTROL = {  # a kind of control -> the highest rung that gives it
@@ -153,17 +153,17 @@ def advise(needs: Needs, as_of: date | None = None) -> Advice:
         reasons.append(volume)
     rung = max((reason.rung for reason in reasons), key=RUNGS.index, default="call")
     allowed = licences(needs.commercial, needs.revenue)
-    assumed = _assumptions(needs) if costs["canvas"].usd else {}
+    assumed = assumptions(needs.stable) if costs["canvas"].usd else {}
     conflicts = tuple(_conflicts(needs, rung, allowed, costs))
     return Advice(rung, tuple(reasons), conflicts, allowed, costs, crossing, on, sources, assumed)
 
 
-def _assumptions(needs: Needs) -> dict[str, Range]:
-    hours = {f"hours of a person a month on {rung.title()}": ops for rung, ops in OPS.items()}
+def assumptions(stable: bool, rungs: Iterable[str] = tuple(OPS)) -> dict[str, Range]:
+    """What the months on these rungs assume, in words -> low, likeliest, high. A break-even is that of "canvas"."""
     return {
-        **hours,
+        **{f"hours of a person a month on {rung.title()}": OPS[rung] for rung in rungs},
         "USD an hour of that person": OPS_USD_HOUR,
-        "share of paid hours that a card draws": UTILISATION[needs.stable],
+        "share of paid hours that a card draws": UTILISATION[stable],
     }
 
 
@@ -241,14 +241,12 @@ def licences(commercial: bool, revenue: Decimal = Decimal(0)) -> dict[str, str]:
 
 def memory_warning(model: str, gpu: str, as_of: date) -> str:
     """A sentence where the model's denoiser fills most of the card; "" where it does not, or where a size is unknown."""
-    row, known = models().get(model, {}), known_hardware("memory_gb", as_of, gpu=gpu)
-    if not known or not row.get("parameters"):
+    known, needs = known_hardware("memory_gb", as_of, gpu=gpu), denoiser_bytes(model) / 1e9
+    if not known or needs <= TIGHT * float(known[-1].value):
         return ""
-    needs, has = row["parameters"] * (4 if row["dtype"] == "float32" else 2) / 1e9, known[-1].value
-    if needs <= TIGHT * float(has):
-        return ""
+    dtype, has = models()[model]["dtype"], known[-1].value
     ways = "quantised weights, parts kept in the computer's memory, or a larger card"
-    return f"the denoiser of {model} alone is {needs:.1f} GB in {row['dtype']}, and {gpu} has {has:f} GB: it takes {ways}"
+    return f"the denoiser of {model} alone is {needs:.1f} GB in {dtype}, and {gpu} has {has:f} GB: it takes {ways}"
 
 
 def cases() -> list[dict[str, Any]]:

@@ -41,6 +41,12 @@ def models() -> dict[str, dict[str, Any]]:
     return json.loads((files("chapter38") / "models.json").read_text("utf-8"))
 
 
+def denoiser_bytes(model: str, dtype: str | None = None) -> int:
+    """Bytes of a model's denoiser in memory, in `dtype` or in that of its registry row; 0 where its size is unknown."""
+    row = models().get(model, {})
+    return (row.get("parameters") or 0) * (4 if (dtype or row.get("dtype")) == "float32" else 2)
+
+
 class Pixels:
     """A picture inside a recipe: PNG bytes, named by the SHA-256 of its size, mode and pixels.
 

@@ -530,9 +530,10 @@ if here.name != "real":
 
 # %% [markdown]
 # It draws windmills, and most other scenes stay as they were asked for, though not all. The first one that was trained for this
-# course had thirty pictures of windmills and nothing else; of the other scenes it left 39 % right. For what is always so is what
-# a LoRA learns: "draw a windmill, whatever is asked". So ten of the thirty now show other things, as DreamBooth mixes pictures
-# of the whole class into its training ([arXiv:2208.12242](https://arxiv.org/abs/2208.12242)), and it learns at half the rate.
+# course had thirty pictures of windmills and nothing else; of the other scenes it left 39 % right (its card of 2026-11-24). For
+# what is always so is what a LoRA learns: "draw a windmill, whatever is asked". So ten of the thirty now show other things, as
+# DreamBooth mixes pictures of the whole class into its training ([arXiv:2208.12242](https://arxiv.org/abs/2208.12242)), and it
+# learns at half the rate.
 #
 # Now the sum. Two LoRAs beside one weight are $W + s_1 B_1 A_1 + s_2 B_2 A_2$. Your lines can say that too: write both into one base.
 

@@ -178,10 +178,8 @@ def quotes(model: str, usage: Usage, variant: str, size: str, on: date, provider
 
     Raises ModelError for a variant in which nobody ever priced the model.
     """
-    known = {row.variant for row in all_prices() if row.model == model and row.variant}
-    if variant and variant not in known and f"{variant} {size}" not in known:
-        priced = f"priced as: {', '.join(sorted(known))}" if known else "it is priced without variants"
-        raise ModelError(f"unknown variant {variant!r} of {model} at {size}; {priced}")
+    if variant:
+        _check_variant(model, variant, size)
     rows = known_prices(model, on, provider)
     found = [
         _quote([row for row in rows if row.provider == name], usage, variant, size, on)
@@ -191,6 +189,13 @@ def quotes(model: str, usage: Usage, variant: str, size: str, on: date, provider
         seller = f" at {provider}" if provider else ""
         return [Quote(None, warnings=(f"unknown: no dated price of {model}{seller} as of {on}",), model=model)]
     return sorted(found, key=lambda quote: (quote.usd is None, quote.usd or 0))
+
+
+def _check_variant(model: str, variant: str, size: str) -> None:
+    known = {row.variant for row in all_prices() if row.model == model and row.variant}
+    if variant not in known and f"{variant} {size}" not in known:
+        priced = f"priced as: {', '.join(sorted(known))}" if known else "it is priced without variants"
+        raise ModelError(f"unknown variant {variant!r} of {model} at {size}; {priced}")
 
 
 def _quote(rows: list[PriceRow], usage: Usage, variant: str, size: str, on: date) -> Quote:

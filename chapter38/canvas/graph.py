@@ -72,10 +72,16 @@ class Node:
         return (*pos, *size)
 
 
-def finite(digits: str) -> float | None:
-    """A number of JSON; None where it is too large for a float (1e999), which nothing could write back."""
-    value = float(digits)
-    return value if math.isfinite(value) else None
+def read_json(text: str | bytes, odd: list[str]) -> Json:
+    """JSON in which NaN, Infinity and what no float holds (1e999) are null; `odd` gets each as it was written."""
+
+    def number(digits: str) -> float | None:
+        if not math.isfinite(value := float(digits)):
+            odd.append(digits)
+            return None
+        return value
+
+    return json.loads(text, parse_constant=odd.append, parse_float=number)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Graph:
     def from_json(cls, text: str | bytes) -> "Graph":
         """Read either spelling (a POSTed `{"prompt": …}` too). NaN and 1e999 become null. Raises GraphError on anything else."""
         try:
-            value = json.loads(text, parse_constant=lambda name: None, parse_float=finite)
+            value = read_json(text, [])
         except (ValueError, RecursionError) as error:
             raise GraphError(f"not JSON: {error}") from None
         return cls.parse(value)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from chapter38.canvas import a1111, chunks
-from chapter38.canvas.graph import Graph, finite
 from chapter38.errors import CannotExpress, Chapter38Error, MetadataError
 from chapter38.picture import CHUNK, Lock, Picture, parse_chunk
 from chapter38.recipe import Recipe
@@ -219,15 +218,11 @@ def _json(text: str, name: str, warnings: list[str]) -> Any:
     if cost > MAX_JSON:
         warnings.append(f"{name}: {len(text):,} characters of JSON are too much to read safely")
         return None
+    from chapter38.canvas.graph import read_json
+
     odd: list[str] = []
-
-    def number(digits: str) -> float | None:
-        if (value := finite(digits)) is None:
-            odd.append(digits)
-        return value
-
     try:
-        value = json.loads(text, parse_constant=odd.append, parse_float=number)
+        value = read_json(text, odd)
         if "\\ud" in text.lower():
             value = json.loads(_whole(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
@@ -294,6 +289,7 @@ def _comfyui(said: Metadata) -> None:
 
 def _read_graph(said: Metadata, known: dict[str, Any]) -> None:
     """The recipe of a graph, or, where none can be read, the prompts that its sampler is given."""
+    from chapter38.canvas.graph import Graph
     from chapter38.canvas.read import read
 
     graph = Graph.from_api(known["prompt"], placed=False) if "prompt" in known else Graph.from_ui(known["workflow"])

@@ -8,6 +8,7 @@ from typing import Any
 from chapter38.code.models import bundled, checksums, registry
 from chapter38.errors import Chapter38Error
 from chapter38.picture import Lock
+from chapter38.recipe import denoiser_bytes
 
 GIB = 2**30
 PARTS = {  # what it is for -> (extra, modules)
@@ -58,8 +59,10 @@ def missing_of(extra: str) -> list[str]:
 def fits(name: str, free: int, device: str) -> dict[str, Any]:
     """Whether a model's denoiser alone fits into `free` bytes; a documented need counts before the estimate."""
     row = registry()[name]
-    size = {"float32": 4}.get(row["dtype"], 2) if device != "cpu" else 4
-    needs = row["memory_gb"] * 1e9 if row["memory_gb"] and device != "cpu" else (row["parameters"] or 0) * size
+    if device == "cpu":
+        needs = denoiser_bytes(name, "float32")
+    else:
+        needs = row["memory_gb"] * 1e9 if row["memory_gb"] else denoiser_bytes(name)
     verdict = None if not needs else bool(needs < free)
     return {
         "model": name, "tier": row["tier"], "licence": row["licence"], "gated": row["gated"], "fits": verdict,

@@ -201,6 +201,8 @@ def test_pages_do_not_jump_while_they_load(site: Path, address: str, page: Page)
         page.goto(f"{address}/{name}")
         settle(page)
         shifts[name] = page.evaluate(SHIFT)
+        late = page.locator('img:not([src^="data:"]):not([width][height])')  # those that come after the page, without a size
+        assert late.count() == 0, f"{name}: a picture without its size moves what is below it"
     assert not {name: shift for name, shift in shifts.items() if shift > 0.1}  # what web.dev calls good
 
 

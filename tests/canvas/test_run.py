@@ -103,6 +103,12 @@ def test_every_node_that_cannot_run_is_named_before_anything_runs():
     assert seen == [] and "Sharpen3000" in str(caught.value)
 
 
+def test_a_workflow_that_saves_nothing_is_refused_before_it_runs():
+    graph = Graph.from_api({"1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}})
+    with pytest.raises(GraphError, match="no node of this workflow saves or shows a picture; give it a SaveImage"):
+        run(graph)
+
+
 def test_nodes_run_in_the_order_of_the_graph():
     pairs = {str(i): {"class_type": "LoadImage", "inputs": {"image": f"{i}.png"}} for i in range(1, 13)}
     saves = {
