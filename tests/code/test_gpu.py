@@ -1,0 +1,128 @@
+"""On an NVIDIA GPU: postcards as on the CPU, and real models in their full size (random weights) through the same code.
+
+`make test-gpu` runs them; elsewhere they are left out, but for the counts that need no memory.
+"""
+
+import json
+from importlib.resources import files
+
+import pytest
+import torch
+from PIL import Image, ImageChops
+
+from chapter38.code import denoise, draw, draw_many, load, samplers
+from chapter38.code.memory import GIB
+from chapter38.code.parts import Parts
+from chapter38.code.start import noise
+from chapter38.code.tuning import Plan, denoising_loss, encode, train_lora
+from chapter38.recipe import Control, Pixels, Recipe
+from chapter38.show.profile import TOLERANCE
+from tests.bench.full_size import BUILDERS, build
+
+MODELS = json.loads((files("chapter38") / "models.json").read_text("utf-8"))
+HOUSE = "a small yellow house on snow at night"
+
+
+def differ(one: Image.Image, other: Image.Image) -> int:
+    """The largest difference in 1/255."""
+    return max(high for _, high in ImageChops.difference(one, other).getextrema())
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_full_size_model_has_the_denoiser_that_the_registry_counts(name):
+    pipeline = build(name, "meta", torch.bfloat16)
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    assert sum(p.numel() for p in denoiser.parameters()) == pytest.approx(MODELS[name]["parameters"], rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"sampler": "euler_ancestral", "spacing": "karras"}, {"adapters": [("dusk", 1.0)]}, {"clip_skip": 1}],
+    ids=["default", "step noise", "LoRA", "clip skip"],
+)
+def test_postcards_in_float32_is_the_cpus_picture(changes):
+    recipe = Recipe(prompt=HOUSE, seed=38, **changes)
+    on_gpu, on_cpu = (draw(recipe, parts=load("postcards", device=d, dtype=torch.float32)) for d in ("cuda", "cpu"))
+    assert differ(on_gpu.image, on_cpu.image) <= TOLERANCE["cuda"]
+    assert on_gpu.receipt.meter.device.startswith("cuda")
+
+
+@pytest.mark.gpu
+def test_a_controlnet_steers_there_too():
+    from chapter38.code.control import edges
+
+    parts = load("postcards", device="cuda", dtype=torch.float32)
+    hint = edges(draw(Recipe(prompt=HOUSE, seed=38), parts=parts).image)
+    recipe = Recipe(prompt="a postcard", seed=7, control=[Control(kind="edges", image=Pixels(hint))])
+    on_cpu = draw(recipe, parts=load("postcards", device="cpu"))
+    assert differ(draw(recipe, parts=parts).image, on_cpu.image) <= TOLERANCE["cuda"]
+
+
+@pytest.mark.gpu
+def test_a_batch_draws_what_each_recipe_draws_alone():
+    parts = load("postcards", device="cuda", dtype=torch.float32)
+    recipes = [Recipe(prompt=HOUSE, seed=seed) for seed in range(8)]
+    together = draw_many(recipes, parts=parts)
+    assert max(differ(p.image, draw(r, parts=parts).image) for p, r in zip(together, recipes, strict=True)) <= TOLERANCE["cuda"]
+
+
+@pytest.mark.gpu
+def test_half_precision_is_what_a_gpu_loads_by_default_and_draws_the_same_scene():
+    from chapter38.postcards import judge
+    from chapter38.postcards.scene import Scene
+
+    parts = load("postcards", device="cuda")
+    picture = draw(Recipe(prompt=HOUSE, seed=38), parts=parts)
+    assert parts.dtype == torch.float16
+    assert min(judge.adherence(picture.image, Scene.parse(HOUSE).scene).values()) > 0.5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+def test_the_loop_by_hand_is_the_pipeline_in_full_size(name):
+    parts = Parts(build(name, "cuda", torch.float16), name)
+    recipe = Recipe(model=name, prompt=HOUSE, seed=38, steps=4)
+    hand = list(denoise(parts, recipe))[-1].latent
+    pipeline = parts.put_together()
+    pipeline.scheduler = samplers.scheduler(recipe.sampler, recipe.spacing, parts.scheduler.config, recipe.steps)
+    piped = pipeline(
+        recipe.prompt, negative_prompt=recipe.negative, num_inference_steps=recipe.steps, guidance_scale=recipe.guidance,
+        width=recipe.width, height=recipe.height, latents=noise(recipe, parts).to("cuda", torch.float16),
+        output_type="latent",
+    ).images  # fmt: skip
+    assert torch.isfinite(hand).all() and torch.equal(hand, piped)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["sd35-medium", "flux-schnell"])
+def test_a_transformer_in_full_size_draws(name):
+    if torch.cuda.get_device_properties(0).total_memory < 40 * GIB:
+        pytest.skip("needs a card of 40 GiB")
+    parts = Parts(build(name, "cuda", torch.bfloat16), name)
+    steps = []
+    picture = draw(Recipe(model=name, prompt=HOUSE, seed=38, steps=4), parts=parts, watch=steps.append)
+    assert picture.image.size == (1024, 1024) and len(steps) == 4
+    assert all(torch.isfinite(step.latent).all() for step in steps)
+
+
+@pytest.mark.gpu
+def test_a_lora_on_a_full_size_sd15_trains_in_half_precision_within_a_t4s_memory():
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    parts = Parts(build("sd15", "cuda", torch.float16), "sd15")
+    pictures = [Image.new("RGB", (512, 512), colour) for colour in ("red", "blue")]
+    captions = ["a red postcard", "a blue postcard"]
+    examples = encode(parts, pictures, captions)
+
+    def loss() -> float:
+        with torch.no_grad():
+            random = torch.Generator().manual_seed(1)
+            _, latents, words = examples.draw(8, 0.0, random)
+            return denoising_loss(parts.denoiser, parts.scheduler, latents, words, random).item()
+
+    before = loss()
+    for trained in train_lora(parts, pictures, captions, Plan(steps=30, batch=2, rate=1e-3)):
+        assert torch.isfinite(torch.tensor(trained.loss))
+    assert loss() < 0.97 * before
+    assert torch.cuda.max_memory_allocated() < 14 * GIB  # a T4 has 15 GiB
