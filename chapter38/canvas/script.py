@@ -37,10 +37,9 @@ def python(recipe: Recipe) -> str:
         f"from diffusers import {', '.join(names)}",
         "from PIL import Image\n" if recipe.image or recipe.control else "",
         'output = sys.argv[1] if len(sys.argv) > 1 else "picture.png"',
-        f"model = sys.argv[2] if len(sys.argv) > 2 else {row['hub'] or recipe.model!r}"
-        if row["hub"] is None else f"model = sys.argv[2] if len(sys.argv) > 2 else {row['hub']!r}",
+        f"model = sys.argv[2] if len(sys.argv) > 2 else {row['hub'] or recipe.model!r}",
         'device = "cuda" if torch.cuda.is_available() else "cpu"',
-        'dtype = torch.float16 if device == "cuda" else torch.float32\n',
+        _dtype(row.get("dtype") or "float16"),
         *_parts(recipe),
         f"pipe = {pipeline}.from_pretrained(model, torch_dtype=dtype{_extra(recipe)}).to(device)",
         f"pipe.scheduler = {name}.from_config(pipe.scheduler.config{flags})",
@@ -49,6 +48,11 @@ def python(recipe: Recipe) -> str:
         "image.save(output)\n",
     ]  # fmt: skip
     return "\n".join(block for block in blocks if block)
+
+
+def _dtype(there: str) -> str:
+    """The precision that `load` takes: the registry's on a GPU, float32 on the CPU."""
+    return "dtype = torch.float32\n" if there == "float32" else f'dtype = torch.{there} if device == "cuda" else torch.float32\n'
 
 
 def curl(recipe: Recipe, server: str = "http://127.0.0.1:8188") -> str:

@@ -21,11 +21,14 @@ _SHAPE = ("block_out_channels", "cross_attention_dim", "in_channels")
 def fresh(unet: Any) -> Any:
     """A ControlNet that changes nothing yet: the U-Net's encoder copied, joined through convolutions that start at zero.
 
+    It comes on the U-Net's device and in its precision.
+
     (Zhang et al. 2023, arXiv:2302.05543, section 3.1.)
     """
     from diffusers import ControlNetModel
 
-    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=HINT_CHANNELS)
+    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=HINT_CHANNELS)
+    return made.to(unet.device, unet.dtype)
 
 
 def hook(parts: Parts, recipe: Recipe, *others: Recipe) -> Speak:

@@ -42,6 +42,7 @@ class Family:
     pack     latents (B, C, H/8, W/8) -> as the denoiser takes them; `unpack` (parts, latents, recipe) is the way back
     channels the latents' channels
     mu       logarithm of the shift of the noise levels for a picture's size, or None
+    upcast   whether its pipeline heeds the VAE's `force_upcast`, which Diffusers sets for every VAE that does not say no
     """
 
     encode: Callable[["Parts", list[Recipe]], Conditioning]
@@ -50,6 +51,7 @@ class Family:
     unpack: Callable[["Parts", torch.Tensor, Recipe], torch.Tensor] = lambda parts, latents, recipe: latents
     channels: Callable[["Parts"], int] = lambda parts: int(parts.vae.config.latent_channels)
     mu: Callable[["Parts", Recipe], float | None] = lambda parts, recipe: None
+    upcast: bool = False
 
 
 def guided(recipe: Recipe) -> bool:
@@ -163,7 +165,7 @@ def _mu(parts: "Parts", recipe: Recipe) -> float | None:
 
 FAMILIES = {
     "StableDiffusionPipeline": Family(_encode_sd, _predict_unet),
-    "StableDiffusionXLPipeline": Family(_encode_sdxl, _predict_unet),
+    "StableDiffusionXLPipeline": Family(_encode_sdxl, _predict_unet, upcast=True),
     "StableDiffusion3Pipeline": Family(_encode_sd3, _predict_sd3, mu=_mu),
     "FluxPipeline": Family(_encode_flux, _predict_flux, _pack, _unpack, mu=_mu),
 }

@@ -1,6 +1,7 @@
 """A pipeline taken apart: tokenizers, text encoders, denoiser, scheduler, VAE, and what one family does with them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
@@ -80,11 +81,17 @@ class Parts:
         settings = {k: v for k, v in self.pipeline.config.items() if k in signature(kind).parameters and k not in parts}
         return kind(**parts, **settings)
 
-    def _vae_that_holds_out(self) -> Any:
-        """The VAE, in float32 where its config says that float16 overflows."""
-        if self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast"):
+    @contextmanager
+    def _vae_that_holds_out(self) -> Iterator[Any]:
+        """The VAE, for the while in float32 where float16 overflows: as Diffusers, in the family that heeds `force_upcast`."""
+        half = self.vae.dtype == torch.float16 and self.family.upcast and self.vae.config.get("force_upcast")
+        if half:
             self.vae.float()
-        return self.vae
+        try:
+            yield self.vae
+        finally:
+            if half:
+                self.vae.half()
 
     @torch.no_grad()
     def encode(self, recipes: list[Recipe]) -> Conditioning:
@@ -94,17 +101,17 @@ class Parts:
     @torch.no_grad()
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] -> latents (B, C, H/8, W/8): the posterior's mode, as ComfyUI takes it."""
-        config = self._vae_that_holds_out().config
-        mode = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist.mode()
-        return ((mode - (getattr(config, "shift_factor", None) or 0)) * config.scaling_factor).to(self.dtype)
+        with self._vae_that_holds_out() as vae:
+            mode = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode()
+        return ((mode - (getattr(vae.config, "shift_factor", None) or 0)) * vae.config.scaling_factor).to(self.dtype)
 
     @torch.no_grad()
     def to_pixels(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (B, C, H/8, W/8) -> pixels (B, 3, H, W), nominally in [-1, 1]."""
-        config = self._vae_that_holds_out().config
-        scaled = latents.to(self.vae.dtype) / config.scaling_factor
-        shift = getattr(config, "shift_factor", None)
-        return self.vae.decode(scaled + shift if shift else scaled, return_dict=False)[0]  # type: ignore[no-any-return]
+        with self._vae_that_holds_out() as vae:
+            scaled = latents.to(vae.dtype) / vae.config.scaling_factor
+            shift = getattr(vae.config, "shift_factor", None)
+            return vae.decode(scaled + shift if shift else scaled, return_dict=False)[0]  # type: ignore[no-any-return]
 
 
 def images(pixels: torch.Tensor) -> list[Image.Image]:

@@ -4,6 +4,8 @@
 """
 
 import json
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
@@ -15,6 +17,7 @@ from chapter38.code.memory import GIB
 from chapter38.code.parts import Parts
 from chapter38.code.start import noise
 from chapter38.code.tuning import Plan, denoising_loss, encode, train_lora
+from chapter38.postcards import WEIGHTS
 from chapter38.recipe import Control, Pixels, Recipe
 from chapter38.show.profile import TOLERANCE
 from tests.bench.full_size import BUILDERS, build
@@ -50,7 +53,7 @@ def test_postcards_in_float32_is_the_cpus_picture(changes):
 
 @pytest.mark.gpu
 def test_a_controlnet_steers_there_too():
-    from chapter38.code.control import edges
+    from chapter38.measure import edges
 
     parts = load("postcards", device="cuda", dtype=torch.float32)
     hint = edges(draw(Recipe(prompt=HOUSE, seed=38), parts=parts).image)
@@ -68,13 +71,12 @@ def test_a_batch_draws_what_each_recipe_draws_alone():
 
 
 @pytest.mark.gpu
-def test_half_precision_is_what_a_gpu_loads_by_default_and_draws_the_same_scene():
+def test_half_precision_draws_the_same_scene():
     from chapter38.postcards import judge
     from chapter38.postcards.scene import Scene
 
-    parts = load("postcards", device="cuda")
+    parts = load("postcards", device="cuda", dtype=torch.float16)
     picture = draw(Recipe(prompt=HOUSE, seed=38), parts=parts)
-    assert parts.dtype == torch.float16
     assert min(judge.adherence(picture.image, Scene.parse(HOUSE).scene).values()) > 0.5
 
 
@@ -126,3 +128,33 @@ def test_a_lora_on_a_full_size_sd15_trains_in_half_precision_within_a_t4s_memory
         assert torch.isfinite(torch.tensor(trained.loss))
     assert loss() < 0.97 * before
     assert torch.cuda.max_memory_allocated() < 14 * GIB  # a T4 has 15 GiB
+
+
+@pytest.mark.gpu
+def test_a_fresh_controlnet_is_where_its_u_net_is_and_changes_nothing():
+    from chapter38.code import control
+
+    parts = load("postcards", device="cuda", dtype=torch.float32)
+    parts.controls["fresh"] = control.fresh(parts.denoiser)
+    recipe = Recipe(prompt=HOUSE, seed=38)
+    hint = Pixels(Image.new("RGB", (128, 128), "white"))
+    steered = draw(recipe.but(control=[Control(kind="fresh", image=hint)]), parts=parts)
+    assert steered.image.tobytes() == draw(recipe, parts=parts).image.tobytes()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("changes", [{}, {"sampler": "euler_ancestral"}, {"hires": {"scale": 1.5, "strength": 0.5}}])
+def test_a_workflow_and_a_script_draw_the_same_picture(tmp_path, changes):
+    from chapter38.canvas import export, run
+    from chapter38.canvas.script import python
+
+    recipe = Recipe(prompt=HOUSE, seed=38, **changes)
+    drawn = draw(recipe).image
+    assert differ(run(export(recipe)).image, drawn) <= TOLERANCE["cuda"]
+    if "hires" not in changes:
+        (tmp_path / "script.py").write_text(python(recipe), "utf-8")
+        done = subprocess.run(
+            [sys.executable, "script.py", "out.png", str(WEIGHTS)], cwd=tmp_path, capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, done.stderr
+        assert differ(Image.open(tmp_path / "out.png"), drawn) <= TOLERANCE["cuda"]
