@@ -59,16 +59,14 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("torch sees no NVIDIA GPU here: nothing to measure")
-    rows = []
-    for name in options.names or BUILDERS:
-        dtype = getattr(torch, registry()[name]["dtype"])
-        rows.append(measure(name, dtype, options.rounds))
-        print(json.dumps(rows[-1]), flush=True)
-    report = {
+    report: dict[str, Any] = {
         "date": datetime.date.today().isoformat(), "gpu": torch.cuda.get_device_name(), "system": platform.system(),
-        "versions": versions(), "weights": "random, of the real model's full size", "rows": rows,
+        "versions": versions() | {"torch": torch.__version__}, "weights": "random, of the real model's full size", "rows": [],
     }  # fmt: skip
-    TARGET.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    for name in options.names or BUILDERS:
+        report["rows"].append(measure(name, getattr(torch, registry()[name]["dtype"]), options.rounds))
+        print(json.dumps(report["rows"][-1]), flush=True)
+        TARGET.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
