@@ -745,7 +745,7 @@ if here.name != "real":
 # | kinds of map | edges, depth, pose, segments: all arrive as a picture | the detector that makes the map: a Canny ControlNet wants thin Canny lines, a depth map in its place draws nonsense without an error |
 # | SDXL | the same shape, larger | a ControlNet fits one architecture: one for SD 1.5 is refused on SDXL |
 # | SD 3.5, FLUX | the idea: a copy of some blocks, joined by zero layers | the classes; some are one network for many kinds of map |
-# | half precision on a GPU | a fresh ControlNet still changes nothing: adding zero rounds nothing | bit-equality with the pipeline: a tolerance takes its place |
+# | half precision on a GPU | a fresh ControlNet still changes nothing: adding zero rounds nothing | the last bits of the CPU |
 #
 # **On real models** (GPU, date, revision): the grid above with SD 1.5, `lllyasviel/control_v11p_sd15_canny` and a LoRA of your
 # choice in `STYLE`: *not yet run*. The cells are the same; set the profile in the second cell.

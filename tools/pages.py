@@ -67,7 +67,25 @@ def real_models() -> str:
         "table is the registry itself, `chapter38/models.json`; add a row and it is here. What nobody has run on a "
         "given card is marked *not yet run* in the lesson that uses it.\n\n" + table(head, rows) + "\n\n"
         "A model that does not fit, is not downloaded, or asks you to accept a licence first prints one explanation. "
-        "`chapter38 doctor` says what this machine can run.\n"
+        "`chapter38 doctor` says what this machine can run.\n" + on_a_gpu()
+    )
+
+
+def on_a_gpu() -> str:
+    """What `make bench-gpu` measured last: seconds and memory of a picture, the model in its full size."""
+    told = json.loads((ROOT / "book/bench-gpu.json").read_text("utf-8"))
+    rows = [
+        [f"`{row['model']}`", f"{row['size']}, {row['steps']} steps, {row['dtype']}",
+         f"{row['seconds']} ({row['low']} to {row['high']})", str(row["peak_gib"])]
+        for row in told["rows"]
+    ]  # fmt: skip
+    versions = ", ".join(f"{name} {told['versions'][name]}" for name in ("torch", "diffusers"))
+    return (
+        f"\n## On a GPU\n\nSeconds and memory of one picture by `draw`, words to pixels, on one {told['gpu']} "
+        f"({told['date']}, {versions}). The weights are {told['weights']}: speed and memory are the real model's, the pictures "
+        "are not. Seconds: the median, with the shortest and the longest. `make bench-gpu` measures your card.\n\n"
+        + table(["model", "picture", "seconds", "most memory, GiB"], rows)
+        + "\n"
     )
 
 
