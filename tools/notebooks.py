@@ -73,6 +73,7 @@ def execute(notebook: NotebookNode) -> NotebookNode:
             notebook,
             timeout=CELL_SECONDS,
             kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else each kernel warns that loopback is not encrypted
             record_timing=False,
             coalesce_streams=True,
             resources={"metadata": {"path": folder}},
