@@ -91,7 +91,10 @@ def read_header(path: "os.PathLike[str] | str") -> Header:
         raise AdapterError(f"{path}: is a folder; expected a .safetensors file")
     with path.open("rb") as file:
         start, size = file.read(8), path.stat().st_size
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") or path.suffix.lower() in PICKLES:
+        # A safetensors file begins with its header's length, whose bytes may be a pickle's first, and then with a brace.
+        pickled = start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") and file.read(1) != b"{"
+        file.seek(8)
+        if pickled or path.suffix.lower() in PICKLES:
             raise AdapterError(
                 f"{path.name}: is a pickle, which can run any code when it is opened, so it is not. Convert it once, where "
                 "nothing can be lost: safetensors.torch.save_file(torch.load(file, weights_only=True), 'file.safetensors')"

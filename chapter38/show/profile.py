@@ -37,12 +37,20 @@ class Profile:
         return self.tolerance == 0
 
     def load(self) -> Any:
-        """The model's parts: postcards in float32 on every device, another model in what its device likes."""
+        """The model's parts: postcards in float32 on every device, another model in what its device likes.
+
+        The pipeline takes the sampler that recipes for this model take, so that both draw the same.
+        """
         import torch
 
-        from chapter38.code import load
+        from chapter38.code import load, samplers
+        from chapter38.recipe import Recipe
 
-        return load(self.model, dtype=None if self.name == "real" else torch.float32)
+        parts = load(self.model, dtype=None if self.name == "real" else torch.float32)
+        if self.name == "real":
+            usual = Recipe(prompt="", model=self.model)
+            parts.pipeline.scheduler = samplers.scheduler(usual.sampler, usual.spacing, parts.scheduler.config, usual.steps)
+        return parts
 
     def __str__(self) -> str:
         equal = "bit for bit" if self.exact else f"to {self.tolerance}/255"

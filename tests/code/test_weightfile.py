@@ -132,6 +132,15 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path: Path, name: st
         read_header(path)
 
 
+@pytest.mark.parametrize("first", [b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"])
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path, first: bytes) -> None:
+    length = int.from_bytes(first, "little")
+    header = json.dumps({"__metadata__": {"a": "b"}, "x": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}).ljust(length)
+    path = tmp_path / "lora.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + header.encode() + b"\0\0")
+    assert read_header(path).tensors["x"].shape == (1,)
+
+
 def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 
