@@ -495,9 +495,10 @@ from diffusers import UNet2DConditionModel
 
 from chapter38.check import guess
 
-in_pixels = UNet2DConditionModel.from_config({**unet.config, "in_channels": 3, "out_channels": 3}).eval()
-canvas = torch.zeros(1, 3, recipe.height, recipe.width)
-much = operations(lambda: in_pixels(canvas, 500, encoder_hidden_states=words.float().cpu()))
+with torch.device("meta"):  # shapes without numbers: operations can be counted, and no memory is taken
+    in_pixels = UNet2DConditionModel.from_config({**unet.config, "in_channels": 3, "out_channels": 3}).eval()
+    canvas = torch.zeros(1, 3, recipe.height, recipe.width)
+much = operations(lambda: in_pixels(canvas, 500, encoder_hidden_states=words.float().to("meta")))
 little = operations(lambda: unet(noise, t, encoder_hidden_states=words))
 factor = much / little
 why = "64 times as many places, and attention, which compares every place with every other, grows faster than that."
