@@ -173,7 +173,7 @@ print("recipe -> graph -> two spellings -> graph -> recipe: equal")
 print(f"title: {sampler.title}")
 turned, _ = read(graph.set(sampler.id, scheduler="karras"))
 print(f"after somebody turns the scheduler to karras: {turned.sampler} with {turned.spacing}")
-assert (turned.sampler, turned.spacing) == ("euler", "karras")
+assert turned.spacing == "karras" and (here.name == "real" or turned.sampler == "euler")
 
 # %% [markdown]
 # ### Predict
