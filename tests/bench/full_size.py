@@ -24,12 +24,12 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
 )
 
 from chapter38.postcards import WEIGHTS
+from tests.code.tiny import quiet, t5_words
 
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
@@ -51,16 +51,6 @@ def flow(**shift: Any) -> FlowMatchEulerDiscreteScheduler:
 def words() -> Any:
     """Postcards' tokenizer, padding to CLIP's 77 tokens."""
     return CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer", model_max_length=77)
-
-
-def t5_words(length: int) -> Any:
-    """A tokenizer in T5's shape that knows one word."""
-    from tokenizers import Tokenizer, models
-
-    made = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3}, "<unk>"))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=length
-    )
 
 
 def clip(kind: Any, shape: dict[str, int]) -> Any:
@@ -149,5 +139,4 @@ def build(name: str, device: str, dtype: torch.dtype) -> Any:
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return quiet(pipeline)

@@ -13,7 +13,6 @@ import platform
 import statistics
 import sys
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from chapter38.code.draw import versions
 from chapter38.code.memory import GIB
 from chapter38.code.parts import Parts
 from chapter38.recipe import Recipe
+from tests.bench.bench import seconds
 from tests.bench.full_size import BUILDERS, build
 
 TARGET = Path(__file__).resolve().parents[2] / "book" / "bench-gpu.json"
@@ -35,16 +35,11 @@ def measure(name: str, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
     parts = Parts(build(name, "cuda", dtype), name)
     torch.cuda.reset_peak_memory_stats()
     recipe = Recipe(model=name, prompt="a", seed=38)
-    seconds = []
-    for _ in range(rounds + 1):
-        began = perf_counter()
-        draw(recipe, parts=parts)
-        seconds.append(perf_counter() - began)
-    seconds = seconds[1:]
+    took = [seconds(lambda: draw(recipe, parts=parts)) for _ in range(rounds + 1)][1:]
     shape = {"steps": recipe.steps, "size": f"{recipe.width}x{recipe.height}", "sampler": recipe.sampler}
     found = {
-        "model": name, **shape, "dtype": str(dtype).removeprefix("torch."), "seconds": round(statistics.median(seconds), 3),
-        "low": round(min(seconds), 3), "high": round(max(seconds), 3), "rounds": rounds,
+        "model": name, **shape, "dtype": str(dtype).removeprefix("torch."), "seconds": round(statistics.median(took), 3),
+        "low": round(min(took), 3), "high": round(max(took), 3), "rounds": rounds,
         "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2),
     }  # fmt: skip
     if name == "sd15":

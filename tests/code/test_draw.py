@@ -45,7 +45,7 @@ def test_what_may_share_a_pass():
 def test_the_lock_names_weights_versions_and_unknown_words(parts):
     lock = draw(BASE.but(prompt="a red dragon and a sailbot"), parts=parts).receipt.lock
     assert lock.rung == "code" and lock.model == "postcards"
-    assert torch.__version__.startswith(lock.versions["torch"])  # which may add the build: 2.11.0+cu130
+    assert lock.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]  # which may add the build: 2.11.0+cu130
     assert all(len(digest) == 64 for digest in lock.weights.values()) and len(lock.weights) == 3
     assert "dragon" in lock.notes[0] and "did you mean sailboat" in lock.notes[0]
     assert draw(BASE, parts=parts).receipt.lock.notes == ()

@@ -10,13 +10,14 @@ from importlib.resources import files
 
 import pytest
 import torch
-from PIL import Image, ImageChops
+from PIL import Image
 
 from chapter38.code import denoise, draw, draw_many, load, samplers
 from chapter38.code.memory import GIB
 from chapter38.code.parts import Parts
 from chapter38.code.start import noise
 from chapter38.code.tuning import Plan, denoising_loss, encode, train_lora
+from chapter38.measure.pixels import edges, largest_difference
 from chapter38.postcards import WEIGHTS
 from chapter38.recipe import Control, Pixels, Recipe
 from chapter38.show.profile import TOLERANCE
@@ -24,11 +25,6 @@ from tests.bench.full_size import BUILDERS, build
 
 MODELS = json.loads((files("chapter38") / "models.json").read_text("utf-8"))
 HOUSE = "a small yellow house on snow at night"
-
-
-def differ(one: Image.Image, other: Image.Image) -> int:
-    """The largest difference in 1/255."""
-    return max(high for _, high in ImageChops.difference(one, other).getextrema())
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -47,19 +43,17 @@ def test_a_full_size_model_has_the_denoiser_that_the_registry_counts(name):
 def test_postcards_in_float32_is_the_cpus_picture(changes):
     recipe = Recipe(prompt=HOUSE, seed=38, **changes)
     on_gpu, on_cpu = (draw(recipe, parts=load("postcards", device=d, dtype=torch.float32)) for d in ("cuda", "cpu"))
-    assert differ(on_gpu.image, on_cpu.image) <= TOLERANCE["cuda"]
+    assert largest_difference(on_gpu.image, on_cpu.image) <= TOLERANCE["cuda"]
     assert on_gpu.receipt.meter.device.startswith("cuda")
 
 
 @pytest.mark.gpu
 def test_a_controlnet_steers_there_too():
-    from chapter38.measure.pixels import edges
-
     parts = load("postcards", device="cuda", dtype=torch.float32)
     hint = edges(draw(Recipe(prompt=HOUSE, seed=38), parts=parts).image)
     recipe = Recipe(prompt="a postcard", seed=7, control=[Control(kind="edges", image=Pixels(hint))])
     on_cpu = draw(recipe, parts=load("postcards", device="cpu"))
-    assert differ(draw(recipe, parts=parts).image, on_cpu.image) <= TOLERANCE["cuda"]
+    assert largest_difference(draw(recipe, parts=parts).image, on_cpu.image) <= TOLERANCE["cuda"]
 
 
 @pytest.mark.gpu
@@ -67,7 +61,7 @@ def test_a_batch_draws_what_each_recipe_draws_alone():
     parts = load("postcards", device="cuda", dtype=torch.float32)
     recipes = [Recipe(prompt=HOUSE, seed=seed) for seed in range(8)]
     together = draw_many(recipes, parts=parts)
-    assert max(differ(p.image, draw(r, parts=parts).image) for p, r in zip(together, recipes, strict=True)) <= TOLERANCE["cuda"]
+    assert max(largest_difference(p.image, draw(r, parts=parts).image) for p, r in zip(together, recipes, strict=True)) <= TOLERANCE["cuda"]
 
 
 @pytest.mark.gpu
@@ -152,11 +146,11 @@ def test_a_workflow_and_a_script_draw_the_same_picture(tmp_path, changes):
 
     recipe = Recipe(prompt=HOUSE, seed=38, **changes)
     drawn = draw(recipe).image
-    assert differ(run(export(recipe)).image, drawn) <= TOLERANCE["cuda"]
+    assert largest_difference(run(export(recipe)).image, drawn) <= TOLERANCE["cuda"]
     if "hires" not in changes:
         (tmp_path / "script.py").write_text(python(recipe), "utf-8")
         done = subprocess.run(
             [sys.executable, "script.py", "out.png", str(WEIGHTS)], cwd=tmp_path, capture_output=True, text=True, timeout=100
         )
         assert done.returncode == 0, done.stderr
-        assert differ(Image.open(tmp_path / "out.png"), drawn) <= TOLERANCE["cuda"]
+        assert largest_difference(Image.open(tmp_path / "out.png"), drawn) <= TOLERANCE["cuda"]
