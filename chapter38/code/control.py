@@ -28,7 +28,7 @@ def fresh(unet: Any) -> Any:
     from diffusers import ControlNetModel
 
     made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=HINT_CHANNELS)
-    return made.to(unet.device, unet.dtype)
+    return torch.nn.Module.to(made, unet.device, unet.dtype)  # Diffusers' own `to` warns of layers that it has not got
 
 
 def hook(parts: Parts, recipe: Recipe, *others: Recipe) -> Speak:
