@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 
-from chapter38.code import batch
+from chapter38.code import batch, draw, draw_many
 from chapter38.code.batch import passes, read, run, table
+from chapter38.code.quick import quick
+from chapter38.measure.pixels import largest_difference
 from chapter38.picture import Picture
 from chapter38.recipe import Recipe
 
@@ -110,6 +113,26 @@ def test_one_guilty_recipe_does_not_cost_its_batch(model: str, tmp_path: Path, m
     rows = {row.key: row for row in run(read(jsonl(some)), str(tmp_path), size=4)}
     assert [rows[r.key].status for r in some] == ["drawn", "drawn", "failed", "drawn"]
     assert rows[some[2].key].error == "RuntimeError: out of memory"
+
+
+def test_postcards_that_share_a_pass_are_those_drawn_alone() -> None:
+    some = [Recipe(prompt=f"a {colour} boat on the sea", seed=seed) for seed, colour in enumerate(("red", "blue", "white"))]
+    for alone, shared in zip(map(draw, some), draw_many(some), strict=True):
+        assert largest_difference(alone.image, shared.image) <= ONE_LSB
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="oneDNN replaces MKL, and here is none")
+def test_the_shared_passs_linear_layers_are_linear_and_leave_gradients_alone() -> None:
+    layer, bare = torch.nn.Linear(640, 160), torch.nn.Linear(640, 160, bias=False)
+    x = torch.randn(2, 5, 640, generator=torch.Generator().manual_seed(38))
+    with quick(), torch.profiler.profile() as told, torch.no_grad():
+        inside = [layer(x), bare(x)]
+    assert any("mkldnn::_linear_pointwise" in event.key for event in told.key_averages())
+    for one, other in zip(inside, [layer(x), bare(x)], strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    with quick():
+        layer(x).sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
 
 
 def test_results_are_independent_of_batch_mates(model: str, tmp_path: Path) -> None:
