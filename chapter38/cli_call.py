@@ -46,6 +46,9 @@ def price(
     on = as_of.date() if as_of else date.today()
     _check(None if workflow else model, gpu)
     if workflow:
+        for option in ("model", "variant", "stable"):
+            if getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE":
+                raise typer.BadParameter("leave it out: with --workflow, the file says what runs", param_hint=f"--{option}")
         from chapter38.cli_canvas import load
 
         recipe, graph = load(workflow)

@@ -317,6 +317,10 @@ assert sure.bars[0].swing > 2 * sure.bars[-1].swing
 # Seconds a picture, which benchmarks fight over, hardly count here: one card is not full at the break-even anyway. The
 # person's hours and the price of the call decide. Now you know what to ask for first.
 #
+# `chapter38 price --model flux-schnell` draws the same curve with assumptions of its own, and prints them: the cheapest
+# price that is not stale, and the hours, the wage and the load that `chapter38 advise` reckons with. Its break-even is
+# therefore not this one. That is no contradiction: a break-even without its assumptions is not a number.
+#
 # ## A workflow has a price too
 #
 # A [workflow](../book/glossary.md#workflow) is priced node by node: samplers by their seconds, partner nodes by their

@@ -54,6 +54,9 @@ def test_price_of_a_workflow(tmp_path):
     file = tmp_path / "flux.json"
     file.write_text(json.dumps({"1": {"class_type": "FluxProUltraImageNode", "inputs": {"prompt": "x"}}}))
     assert json.loads(run("price", "--workflow", str(file), *DAY, "--json").stdout)["quotes"][0]["usd"] == "0.06"
+    for option in (["--model", "sdxl"], ["--variant", "high"], ["--stable"]):
+        refused = run("price", "--workflow", str(file), *option)
+        assert refused.exit_code == 2 and option[0] in refused.output and "leave it out" in refused.output
 
 
 def test_price_of_a_picture_is_that_of_what_drew_it(tmp_path):

@@ -1,5 +1,7 @@
 """The table of samplers and spacings: Diffusers' own numbers, ComfyUI's formulas, and our own solvers' order."""
 
+import inspect
+import itertools
 import math
 
 import pytest
@@ -122,6 +124,99 @@ def test_ddim_in_its_own_scale_is_euler_in_sigma_space():
     assert torch.allclose(*ends, atol=1e-4)
 
 
+def visited(sampler: str, found: torch.Tensor) -> list[float]:
+    """The noise levels at which the denoiser is asked, by each method's definition, on the list `found` that ends in 0."""
+    stops = found[:-1].tolist()
+    if sampler in ("heun", "flow_heun"):  # asked again at the end of every step but the last, which is Euler's
+        return [stops[0], *(level for level in stops[1:] for _ in range(2))]
+    if sampler == "dpm_2":  # asked halfway to the next level, in the logarithm; the last step is Euler's
+        halves = [math.sqrt(a * b) for a, b in itertools.pairwise(stops)]
+        return [stops[0], *itertools.chain.from_iterable(zip(halves, stops[1:], strict=True))]
+    return stops
+
+
+@pytest.mark.parametrize("sampler", [name for name, row in samplers.TABLE.items() if row.joined])
+def test_the_loop_asks_at_the_levels_that_the_method_says(sampler):
+    found = samplers.levels(sampler, "simple", trained(config(sampler)), 6)
+    solver = samplers.following(sampler, config(sampler), found, trained(config(sampler)))
+    x = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(38))
+    seen, told = [], []
+    for t in solver.timesteps:
+        getattr(solver, "scale_model_input", lambda sample, t: sample)(x, t)
+        seen.append(samplers.sigma(solver, t))
+        told.append(float(t))
+        noise = {"generator": torch.Generator()} if "generator" in inspect.signature(solver.step).parameters else {}
+        x = solver.step(torch.zeros_like(x), t, x, **noise, return_dict=False)[0]
+    assert seen == pytest.approx(visited(sampler, found), rel=1e-3)
+    schedule = trained(config(sampler))
+    assert told == pytest.approx(schedule.timestep(torch.tensor(visited(sampler, found))).tolist(), abs=1.01)
+
+
+@pytest.mark.parametrize("spacing", [None, "simple"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_x0_is_what_the_prediction_amounts_to(sampler, kind, spacing):
+    """From a clean picture, noise and a level: the sample in the class's own scale, the right prediction, and back."""
+    row, x = samplers.TABLE[sampler], torch.Generator().manual_seed(1)
+    spacing = spacing if spacing in row.joined else (row.native or row.joined)[-1]
+    solver = samplers.scheduler(sampler, spacing, {**config(sampler), "prediction_type": kind}, 6)
+    if row.follower and spacing not in row.native:
+        row = samplers.TABLE[row.follower]
+    clean, noise = torch.randn(2, 1, 4, 3, 3, generator=x).double()
+    for sigma in (0.05, 0.6, 0.9, 7.0):
+        if row.scale == "flow":
+            sample, prediction = (1 - sigma) * clean + sigma * noise, noise - clean
+        else:
+            bar = 1 / (1 + sigma**2)  # what the literature calls alpha-bar
+            unit = math.sqrt(bar) * clean + math.sqrt(1 - bar) * noise
+            sample = clean + sigma * noise if row.scale == "noise" else unit
+            prediction = noise if kind == "epsilon" else math.sqrt(bar) * noise - math.sqrt(1 - bar) * clean
+        assert torch.allclose(samplers.x0(solver, prediction, sample, sigma), clean, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", [n for n, r in samplers.TABLE.items() if r.scale == "unit" and r.joined])
+def test_first_noise_in_unit_variance_is_as_large_as_its_level_says(sampler):
+    """1 at the last trained level; lower down, where ComfyUI starts from sigma times noise, that much of the whole."""
+    schedule = trained(CONFIG)
+    for top in (-1, -100):
+        level = schedule.sigmas[top]
+        found = torch.stack([level, level / 4, level / 9, torch.tensor(0.0)])
+        solver = samplers.following(sampler, CONFIG, found, schedule)
+        whole = 1.0 if top == -1 or samplers.TABLE[sampler].follower else float(level / (1 + level**2) ** 0.5)
+        if samplers.TABLE[sampler].follower:  # it walks as Euler, in the other scale
+            whole = float((1 + level**2) ** 0.5 if top == -1 else level)
+        assert float(solver.init_noise_sigma) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_schedulers_own_level_is_that_of_its_timestep():
+    """Classes that keep no list (PNDM): noise over signal from the trained schedule."""
+    solver = samplers.scheduler("pndm", "leading", CONFIG, 10)
+    for t in solver.timesteps:
+        assert samplers.sigma(solver, t) == pytest.approx(float(SCHEDULE.sigmas[int(t)]), rel=1e-3)
+
+
+@pytest.mark.parametrize("sampler", ["dpm_2", "uni_pc"])
+def test_a_sampler_that_drops_a_level_asks_for_one_more(sampler):
+    found, more = samplers.levels(sampler, "normal", SCHEDULE, 8), sigmas("normal", SCHEDULE, 9)
+    assert torch.equal(found, torch.cat([more[:8], more[9:]])) and len(found) == 9
+    assert torch.equal(samplers.levels("euler", "normal", SCHEDULE, 8), sigmas("normal", SCHEDULE, 8))
+    assert torch.equal(samplers.levels("dpm_2", "trailing", SCHEDULE, 8), sigmas("trailing", SCHEDULE, 8))
+
+
+@pytest.mark.parametrize("sampler", ["uni_pc", "deis"])
+def test_a_list_ends_where_the_logarithm_still_exists(sampler):
+    solver = samplers.scheduler(sampler, "karras", CONFIG, 6)
+    assert float(solver.sigmas[-1]) == pytest.approx(0.001) and (solver.sigmas[:-1] > 0.02).all()
+
+
+def test_a_schedule_of_training_goes_to_the_class_unless_it_is_flow():
+    config = {**CONFIG, "num_train_timesteps": 500, "beta_end": 0.02}
+    made = samplers.scheduler("euler", "trailing", config, 5).config
+    assert (made.num_train_timesteps, made.beta_end, made.beta_schedule) == (500, 0.02, "scaled_linear")
+    row = samplers.TABLE["flow_euler"]
+    assert samplers._training(row, {**FLOW, "num_train_timesteps": 500}) == {}
+
+
 # --- against exact solutions ---------------------------------------------------------------------------------------
 
 
@@ -179,7 +274,10 @@ def test_one_brownian_path_is_refined_and_not_redrawn():
 def test_comfyui_names():
     assert samplers.twin("euler", "karras", 20) == samplers.Twin("euler", "karras")
     assert samplers.twin("ddim", "trailing", 20) == samplers.Twin("euler", "simple")
-    assert samplers.twin("ddim", "trailing", 7).why
+    assert samplers.twin("ddim", "trailing", 7).why and samplers.twin("ddim", "trailing", 15).scheduler is None
+    assert samplers.twin("ddim", "leading", 20).scheduler == "ddim_uniform" and samplers.twin("ddim", "leading", 20).why
+    assert samplers.twin("dpmpp_2m", "trailing", 20) == samplers.Twin("dpmpp_2m", None)
+    assert samplers.twin("flow_euler", "trailing", 4) == samplers.Twin("euler", None)
     assert "simple" in (samplers.twin("euler", "trailing", 7).why or "")
     assert samplers.twin("lms", "karras", 20).sampler is None
     assert samplers.twin("flow_euler", "simple", 4) == samplers.Twin("euler", "simple")
@@ -188,8 +286,8 @@ def test_comfyui_names():
 @pytest.mark.parametrize(
     ("sampler", "spacing", "config", "says"),
     [
-        ("euler", "simple", FLOW, "flow_euler"),
-        ("flow_euler", "simple", CONFIG, "dpmpp_2m"),
+        ("euler", "simple", FLOW, "by flow matching.*try flow_euler, flow_heun$"),
+        ("flow_euler", "simple", CONFIG, "noise schedule.*; try euler, .*dpmpp_2m, .*res_multistep$"),
         ("pndm", "karras", CONFIG, "trailing"),
         ("ddpm", "karras", CONFIG, "simple"),
         ("euler", "simple", {**CONFIG, "rescale_betas_zero_snr": True}, "zero terminal SNR"),
