@@ -1,5 +1,6 @@
 """A workflow's two spellings: nothing is lost, whoever wrote it; flattening follows the editor's rules."""
 
+import dataclasses
 import json
 import random
 from functools import cache
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chapter38.canvas import Graph
+from chapter38.canvas.graph import is_link
 from chapter38.canvas.nodes import kinds
 from chapter38.errors import GraphError
 
@@ -304,3 +306,104 @@ def test_reroutes_in_a_circle_are_named():
     ]
     with pytest.raises(GraphError, match="circle"):
         Graph.from_ui(ui(nodes, [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 2, 0, 9, 0, "CLIP"]])).api()
+
+
+# --- small facts ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [["4", 0], ["12:7", 3]])
+def test_a_link_is_a_nodes_id_and_a_slot(value):
+    assert is_link(value)
+
+
+@pytest.mark.parametrize(
+    "value", [["4"], ["4", 0, 0], [4, 0], ["4", "0"], ["4", True], ["4", 0.0], [0, "4"], ("4", 0), "40", {}, None, []]
+)
+def test_what_only_looks_like_a_link_is_a_value(value):
+    assert not is_link(value)
+    api = {"1": {"class_type": "Mystery", "inputs": {"a": value}}}
+    assert Graph.from_api(api).links == [] and Graph.from_api(api).api() == api
+
+
+def test_a_node_is_called_by_its_title_else_by_its_classs_own_else_by_its_class():
+    graph = Graph.from_ui(
+        {"nodes": [{"id": 1, "type": "KSampler", "title": "mine"}, {"id": 2, "type": "VAEDecode"}, {"id": 3, "type": "Mystery"}]}
+    )
+    assert [node.label for node in graph.nodes] == ["mine", "VAE Decode", "Mystery"]
+
+
+@pytest.mark.parametrize(
+    ("pos", "size", "box"),
+    [
+        ([10, 20], [30, 40], (10, 20, 30, 40)),
+        ({"0": 10, "1": 20.5}, {"0": 30, "1": 40}, (10, 20.5, 30, 40)),
+        ([10, 20, 99], [30, 40], (10, 20, 30, 40)),
+        ([10], [30, "x"], (0, 0, 100, 100)),
+        (None, 7, (0, 0, 100, 100)),
+    ],
+)
+def test_positions_and_sizes_in_each_of_the_editors_spellings(pos, size, box):
+    graph = Graph.from_ui({"nodes": [{"id": 1, "type": "A", "pos": pos, "size": size}]})
+    assert graph.nodes[0].box == box and graph.ui()["nodes"][0]["pos"] == pos
+
+
+@pytest.mark.parametrize(
+    ("text", "id"), [("7", 7), ("0", 0), ("07", "07"), ("12:7", "12:7"), ("\u00b2", "\u00b2"), ("-1", "-1"), ("", "")]
+)
+def test_an_id_is_a_number_only_where_the_number_is_spelled_the_same(text, id):
+    graph = Graph.from_api({text: {"class_type": "A", "inputs": {}}})
+    assert graph.nodes[0].id == id and type(graph.nodes[0].id) is type(id) and list(graph.api()) == [text]
+
+
+def test_an_empty_workflow_counts_from_nothing():
+    kept = Graph.from_api({}).ui()
+    assert (kept["revision"], kept["last_node_id"], kept["last_link_id"], kept["nodes"]) == (0, 0, 0, [])
+    kept = Graph.from_api({"9": {"class_type": "A", "inputs": {"a": ["2", 0]}}, "2": {"class_type": "A", "inputs": {}}}).ui()
+    assert (kept["last_node_id"], kept["last_link_id"]) == (9, 1)
+
+
+def test_a_links_type_is_its_outputs_or_anything():
+    """Known slots have a type; slots that a known class lacks, and those of an unknown class, are "*"."""
+    source = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a"}}
+    into = {"class_type": "Sink", "inputs": {str(slot): ["1", slot] for slot in (0, 1, 2, 3, -1)}}
+    graph = Graph.from_api({"1": source, "2": into, "3": {"class_type": "Sink", "inputs": {"x": ["2", 0]}}})
+    assert [link.type for link in graph.links] == ["MODEL", "CLIP", "VAE", "*", "*", "*"]
+    assert [slot["links"] for slot in graph.node(1).outputs] == [[1], [2], [3]]
+
+
+@pytest.mark.parametrize(("slots", "shown"), [([0], 1), ([2], 3), ([0, 2], 3), ([2, 0], 3), ([255], 256), ([256], 0), ([-1], 0)])
+def test_an_unknown_class_shows_the_slots_that_are_used(slots, shown):
+    into = {"class_type": "Sink", "inputs": {f"i{n}": ["1", slot] for n, slot in enumerate(slots)}}
+    outputs = Graph.from_api({"1": {"class_type": "Mystery", "inputs": {}}, "2": into}).node(1).outputs
+    assert len(outputs) == shown and [slot["name"] for slot in outputs] == [str(n) for n in range(shown)]
+    for number, slot in enumerate(slots, 1):
+        assert not shown or number in outputs[slot]["links"]
+
+
+def test_a_subgraphs_widgets_are_called_after_what_they_stand_for():
+    proxies = {"proxyWidgets": [["-1", "text"], ["12", "seed"]]}
+    graph = Graph.from_ui({"nodes": [{"id": 1, "type": "some-uuid", "widgets_values": ["a", 7], "properties": proxies}]})
+    assert graph.nodes[0].widgets == {"text": "a", "12.seed": 7}
+
+
+def test_the_files_own_names_of_values_are_used_and_written_back():
+    doc = {"nodes": [{"id": 1, "type": "Mystery", "widgets_values": [1, 2], "widgets_values_named": {"a": 1, "b": 2}}]}
+    graph = Graph.from_ui(doc)
+    assert graph.nodes[0].widgets == {"a": 1, "b": 2} and graph.ui()["nodes"] == doc["nodes"]
+    changed = graph.set(1, a=5).ui()["nodes"][0]
+    assert changed["widgets_values"] == [5, 2] and changed["widgets_values_named"] == {"a": 5, "b": 2}
+    wrong = {"nodes": [{**doc["nodes"][0], "widgets_values_named": {"a": 3, "b": 2}}]}
+    assert Graph.from_ui(wrong).nodes[0].widgets == {0: 1, 1: 2} and Graph.from_ui(wrong).ui()["nodes"] == wrong["nodes"]
+
+
+def test_a_link_without_a_type_and_one_with_more_are_read():
+    doc = {"nodes": [{"id": 1, "type": "A"}, {"id": 2, "type": "B"}], "links": [[1, 1, 0, 2, 0], [2, 1, 0, 2, 1, "X", 7]]}
+    one, other = Graph.from_ui(doc).links
+    assert (one.type, one.kept, other.type, other.kept) == (None, (), "X", (7,))
+
+
+def test_graphs_nodes_and_links_are_values():
+    graph = Graph.from_api({"1": {"class_type": "A", "inputs": {"a": ["2", 0]}}, "2": {"class_type": "A", "inputs": {}}})
+    for value, name in ((graph, "nodes"), (graph.nodes[0], "id"), (graph.links[0], "id")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, 7)
