@@ -604,8 +604,8 @@ print(len(seen), "steps seen; the picture is the same")
 #
 # **On real models** (GPU, date, revision): on an H100 (2026-11-26, Diffusers 0.42.1, torch 2.11, float16) the loop by hand
 # gave the pipeline's latents bit for bit, with SD 1.5 and with SDXL in their full size and random weights; 25 steps of SD 1.5
-# took 0.8 s and 2.7 GiB (`make bench-gpu`). With the trained weights: *not yet run*. The cells are the same; the
-# tolerance is the profile's.
+# took 0.8 s on one machine, 1.3 s on another, and 2.7 GiB (`make bench-gpu`). With the trained weights: *not yet run*. The
+# cells are the same; the tolerance is the profile's.
 
 # %% [markdown]
 # ## Exercises

@@ -369,9 +369,10 @@ assert card.month(few) > 30 * few * Decimal("0.003")
 # | spot and preemptible cards | the hour's price | utilisation: what is interrupted is drawn again |
 #
 # **On real models**: the seconds here are published measurements with source and date, taken by others. Ours, on an H100
-# (2026-11-26, `make bench-gpu`): SDXL, 1024 pixels, 30 steps, words to pixels in 3.8 to 4.0 s, nothing compiled, against
-# the 2.5 s published for the same card (2023, without TensorRT): the same picture, 1.6 times the rent. Put in yours: replace
-# `seconds` by your own `(low, middle, high)`.
+# (2026-11-26, `make bench-gpu`, run twice, on two machines): SDXL, 1024 pixels, 30 steps, words to pixels in 3.8 to 4.8 s,
+# nothing compiled, against the 2.5 s published for the same card (2023, without TensorRT): the same picture, more than one
+# and a half times the rent. SD 3.5 medium took 9.4 s on the first machine and 3.9 s on the second: a card's name is not yet
+# its seconds. Put in yours: replace `seconds` by your own `(low, middle, high)`.
 #
 # ## Exercises
 #

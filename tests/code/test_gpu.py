@@ -139,7 +139,7 @@ def test_a_fresh_controlnet_is_where_its_u_net_is_and_changes_nothing():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("changes", [{}, {"sampler": "euler_ancestral", "spacing": "simple"}, {"hires": {"scale": 1.5, "strength": 0.5}}])
+@pytest.mark.parametrize("changes", [{}, {"sampler": "dpmpp_2m", "spacing": "karras"}, {"hires": {"scale": 1.5, "strength": 0.5}}])
 def test_a_workflow_and_a_script_draw_the_same_picture(tmp_path, changes):
     from chapter38.canvas import export, run
     from chapter38.canvas.script import python
