@@ -422,7 +422,7 @@ show.slider(
 # %%
 show.pictures(
     [many_maps[i] for i in strip],
-    [f"map of a {many[i].colour} {many[i].object}" for i in strip],
+    [f"{many[i].colour} {many[i].object}" for i in strip],
     alt="The four maps that belong to the scenes under the slider.",
     caption="The maps of the four.",
     columns=4,
