@@ -178,11 +178,10 @@ assert all((a.rung == "call") == (not a.reasons) for a in advised.values())
 
 # %%
 from chapter38.canvas import export
-from chapter38.canvas.draw import describe, svg
 
 graph = export(recipe)
 by_canvas = draw(recipe, rung="canvas")
-show.Shown(svg(graph), f"[graph: {describe(graph)}]")
+show.graph(graph)
 
 # %% [markdown]
 # You wrote no loop. Every box is a part of 38.1a under another name: the loader, two text encodings, the empty

@@ -124,14 +124,13 @@ assert read_as["steps"] == 4.0 and read_as["cfg"] == "euler"
 
 # %%
 from chapter38.canvas import Graph, export, read
-from chapter38.canvas.draw import describe, svg
 
 graph = export(recipe)
-show.Shown(svg(graph), f"[graph: {describe(graph)}]")
+show.graph(graph)
 
 # %% [markdown]
-# Read it from left to right. One loader gives three things: the model, the text encoder and the VAE. Two texts become
-# conditioning. Empty latents say how large the picture is. The sampler has all of it, and the decoder makes pixels.
+# Read it from left to right (it scrolls). One loader gives three things: the model, the text encoder and the VAE. Two texts
+# become conditioning. Empty latents say how large the picture is. The sampler has all of it, and the decoder makes pixels.
 #
 # Now both spellings of the sampler. [API JSON](../book/glossary.md#api-json) is what a server executes: names and values,
 # and a link is a pair of node and output. [UI JSON](../book/glossary.md#ui-json) is what the editor saves: places on the

@@ -486,7 +486,6 @@ assert [picture.image.tobytes() for picture in again] == [picture.image.tobytes(
 
 # %%
 from chapter38.canvas import export, run
-from chapter38.canvas.draw import describe, svg
 from chapter38.measure.pixels import edge_agreement, edges, largest_difference
 
 repaired = made["tear"][0][0].resize((SIDE, SIDE))
@@ -495,7 +494,7 @@ EDGES = "edges" if here.model == "postcards" else "lllyasviel/control_v11p_sd15_
 composed = recipes["The old mayor's"].but(control=[{"kind": EDGES, "image": hint}])
 graph = export(composed)
 on_canvas = run(graph)
-show.Shown(svg(graph), f"[graph: {describe(graph)}]")
+show.graph(graph)
 
 # %%
 by_words = first[HOUSE].image

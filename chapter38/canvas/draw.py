@@ -14,7 +14,7 @@ COLORS = {
     "IMAGE": "#1f5fbf", "MASK": "#2b7a2b", "CONTROL_NET": "#00695c",
 }  # fmt: skip
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#1b1b1b}.t{font-weight:600}.w{fill:#444}.g{font-size:16px;fill:#333}"
+    "text{font:14px system-ui,sans-serif;fill:#1b1b1b}.t{font-weight:600}.w{fill:#444}.g{font-size:16px;fill:#333}"
     ".n{fill:#fff;stroke:#555}.h{fill:#e8e8ee;stroke:#555}.f{fill:#f6f6f4;stroke:#c9c9c4}.l{fill:none;stroke-width:2}"
 )
 
@@ -27,8 +27,11 @@ def draw(recipe: Recipe) -> Picture:
     return run(export(recipe))
 
 
-def svg(graph: Graph) -> str:
-    """A graph as SVG: titles, slots, links coloured and dashed by type, widget values; `title` and `desc` say it in words."""
+def svg(graph: Graph, scale: float | None = None) -> str:
+    """A graph as SVG: titles, slots, links coloured and dashed by type, widget values; `title` and `desc` say it in words.
+
+    scale: pixels of the picture to one of ComfyUI's canvas; None: as wide as the place it stands in.
+    """
     graph = graph if any("pos" in node.kept for node in graph.nodes) else place(graph)
     boxes = {str(node.id): _box(node) for node in graph.nodes}
     frames = [tuple(map(float, group["bounding"])) for group in graph.groups if _four(group)]
@@ -40,7 +43,8 @@ def svg(graph: Graph) -> str:
         parts.append(_text(x + 12, y + 26, str(group.get("title", "")), "g"))
     parts += [line for link in graph.links if (line := _link(graph, link, boxes))]
     parts += [_node(node, boxes[str(node.id)]) for node in graph.nodes]
-    size = f'viewBox="{left} {top} {right - left} {bottom - top}" width="100%"'
+    wide = f'width="{(right - left) * scale:.0f}" height="{(bottom - top) * scale:.0f}"' if scale else 'width="100%"'
+    size = f'viewBox="{left} {top} {right - left} {bottom - top}" {wide}'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="wt wd" {size}>'
     words = f'<title id="wt">{escape(_title(graph))}</title><desc id="wd">{escape(describe(graph))}</desc>'
     return f"{head}{words}<style>{_STYLE}</style>{''.join(parts)}</svg>"
@@ -106,7 +110,8 @@ def _dot(x: float, y: float, slot: dict[str, Any]) -> str:
 
 
 def _text(x: float, y: float, text: str, kind: str, width: float = 1e9, end: bool = False) -> str:
-    shown = text if len(text) * 6.6 <= width else text[: max(int(width / 6.6) - 1, 1)] + "…"
+    letter = 8.2 if kind == "t" else 7.5  # pixels, on the average
+    shown = text if len(text) * letter <= width else text[: max(int(width / letter) - 1, 1)] + "…"
     anchor = ' text-anchor="end"' if end else ""
     return f'<text x="{x:g}" y="{y:g}" class="{kind}"{anchor}>{escape(shown)}</text>'
 

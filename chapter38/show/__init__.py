@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from chapter38.show.figures import Shown as Shown
     from chapter38.show.figures import axes as axes
     from chapter38.show.figures import figure as figure
+    from chapter38.show.figures import graph as graph
     from chapter38.show.figures import pictures as pictures
     from chapter38.show.figures import table as table
     from chapter38.show.ladder import explorer as explorer
@@ -18,6 +19,6 @@ if TYPE_CHECKING:
     from chapter38.show.slider import slider as slider
 
 __getattr__ = lazy(__name__, {
-    "Shown": "figures", "axes": "figures", "figure": "figures", "pictures": "figures", "table": "figures",
+    "Shown": "figures", "axes": "figures", "figure": "figures", "graph": "figures", "pictures": "figures", "table": "figures",
     "explorer": "ladder", "ladder": "ladder", "Profile": "profile", "profile": "profile", "sweep": "profile", "slider": "slider",
 })  # fmt: skip

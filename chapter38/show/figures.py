@@ -5,9 +5,12 @@ import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from chapter38.canvas.graph import Graph
 
 # Okabe & Ito's eight colours, told apart by colour-blind eyes; black last. With MARKERS they survive greyscale too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#000000")
@@ -24,6 +27,14 @@ class Shown:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}
+
+
+def graph(workflow: "Graph") -> Shown:
+    """A workflow, large enough to read: where the page is narrower, it scrolls sideways, by the arrow keys too."""
+    from chapter38.canvas.draw import describe, svg
+
+    frame = '<div class="workflow" role="region" aria-label="the workflow as a picture" tabindex="0" style="overflow-x:auto">'
+    return Shown(f"{frame}{svg(workflow, 0.6)}</div>", f"[graph: {describe(workflow)}]")
 
 
 def axes(xlabel: str, ylabel: str, title: str, *, width: float = 6.4, height: float = 3.8) -> tuple[Any, Any]:

@@ -38,6 +38,18 @@ def test_a_figure_is_the_same_from_run_to_run() -> None:
     assert drawn() == drawn()
 
 
+def test_a_workflow_is_drawn_large_enough_to_read_and_told_in_words() -> None:
+    from chapter38 import Recipe
+    from chapter38.canvas import export
+
+    shown = show.graph(export(Recipe(prompt="a boat")))
+    view, width, height = re.search(r'viewBox="([^"]+)" width="(\d+)" height="(\d+)"', shown.html).groups()
+    *_, wide, high = map(float, view.split())
+    assert int(width) / wide >= 0.6 <= int(height) / high  # the letters, of 14 pixels on the canvas, stay above 8
+    assert 'tabindex="0"' in shown.html and "overflow-x:auto" in shown.html
+    assert shown.text.startswith("[graph: Load Checkpoint") and "KSampler" in shown.text
+
+
 def test_a_grid_enlarges_small_pictures_without_blurring() -> None:
     (image,) = images(show.pictures([RED, BLUE], ["a", "b"], "red, blue", columns=2).html)
     colours = image.convert("RGB").getcolors(2**16)
