@@ -407,3 +407,21 @@ def test_graphs_nodes_and_links_are_values():
     for value, name in ((graph, "nodes"), (graph.nodes[0], "id"), (graph.links[0], "id")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, name, 7)
+
+
+def test_a_node_is_found_by_its_id_alone():
+    graph = Graph.from_api({id: {"class_type": "A", "inputs": {}} for id in ("10", "9", "a")})
+    assert [graph.node(id).id for id in (9, "9", 10, "a")] == [9, 9, 10, "a"]
+    with pytest.raises(GraphError, match="no node 7; expected one of 10, 9, a"):
+        graph.node(7)
+
+
+def test_a_graph_without_places_gets_them_unless_it_need_not():
+    api = {"1": {"class_type": "A", "inputs": {}}}
+    assert len(Graph.from_api(api).node(1).kept["pos"]) == 2 and "pos" not in Graph.from_api(api, placed=False).node(1).kept
+
+
+def test_a_linked_setting_stays_a_setting_in_the_editor():
+    api = {"1": {"class_type": "KSampler", "inputs": {"seed": ["2", 0], "model": ["2", 1]}}}
+    slots = {slot["name"]: slot for slot in Graph.from_api(api).node(1).inputs}
+    assert slots["seed"]["widget"] == {"name": "seed"} and "widget" not in slots["model"]

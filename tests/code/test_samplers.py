@@ -195,12 +195,18 @@ def test_a_schedulers_own_level_is_that_of_its_timestep():
         assert samplers.sigma(solver, t) == pytest.approx(float(SCHEDULE.sigmas[int(t)]), rel=1e-3)
 
 
+@pytest.mark.parametrize("steps", [7, 8])
 @pytest.mark.parametrize("sampler", ["dpm_2", "uni_pc"])
-def test_a_sampler_that_drops_a_level_asks_for_one_more(sampler):
-    found, more = samplers.levels(sampler, "normal", SCHEDULE, 8), sigmas("normal", SCHEDULE, 9)
-    assert torch.equal(found, torch.cat([more[:8], more[9:]])) and len(found) == 9
-    assert torch.equal(samplers.levels("euler", "normal", SCHEDULE, 8), sigmas("normal", SCHEDULE, 8))
-    assert torch.equal(samplers.levels("dpm_2", "trailing", SCHEDULE, 8), sigmas("trailing", SCHEDULE, 8))
+def test_a_sampler_that_drops_a_level_asks_for_one_more(sampler, steps):
+    found, more = samplers.levels(sampler, "normal", SCHEDULE, steps), sigmas("normal", SCHEDULE, steps + 1)
+    assert torch.equal(found, torch.cat([more[:steps], more[steps + 1 :]])) and len(found) == steps + 1
+    assert torch.equal(samplers.levels("euler", "normal", SCHEDULE, steps), sigmas("normal", SCHEDULE, steps))
+    assert torch.equal(samplers.levels("dpm_2", "trailing", SCHEDULE, steps), sigmas("trailing", SCHEDULE, steps))
+
+
+def test_uni_pc_is_of_third_order_as_comfyuis():
+    made = samplers.scheduler("uni_pc", "simple", CONFIG, 8).config
+    assert (made.solver_order, made.solver_type) == (3, "bh1")  # comfy/extra_samplers/uni_pc.py: order min(3, steps - 1), bh1
 
 
 @pytest.mark.parametrize("sampler", ["uni_pc", "deis"])
