@@ -162,7 +162,7 @@ def inspect(
     elif len(rows) == 1:
         _card(rows[0])
     else:
-        _table(rows, ("file", "software", "prompt", "kind", "base"))
+        _table(rows, ("file", "software", "prompt", "kind", "base", "warnings"))
 
 
 @app.command()
@@ -405,10 +405,11 @@ def _card(row: dict[str, Any]) -> None:
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     from rich.table import Table
 
-    shown = [c for c in columns if any(row.get(c) is not None for row in rows)]
+    rows = [{c: "; ".join(v) if isinstance(v := row.get(c), list) else v for c in columns} for row in rows]
+    shown = [c for c in columns if any(row[c] not in (None, "") for row in rows)]
     table = Table(*shown, box=None)
     for row in rows:
-        table.add_row(*("" if row.get(c) is None else escape(str(row[c])) for c in shown))
+        table.add_row(*("" if row[c] is None else escape(str(row[c])) for c in shown))
     Console(highlight=False, emoji=False).print(table)
 
 

@@ -39,6 +39,7 @@ def export(
         To, typer.Option(help="The editor's JSON, the server's, a script of plain Diffusers, curl, a drawing.")
     ] = To.comfyui,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; stdout if left out.")] = None,
+    model: Annotated[str | None, typer.Option(help="Another model: a name, or a checkpoint file that ComfyUI has.")] = None,
 ) -> None:
     """Write what made a picture as a ComfyUI workflow, a Python script, curl lines, a drawing, or a recipe.
 
@@ -52,6 +53,8 @@ def export(
     if output is not None:
         _another(file, output)
     recipe, graph = load(file)
+    if model is not None:
+        recipe, graph = (recipe or meaning(file)).but(model=model), None
     text = written(recipe, graph, to, file)
     if output is None:
         print(text, end="" if text.endswith("\n") else "\n")
@@ -119,6 +122,8 @@ def check(
     _, graph = load(file)
     if graph is None:
         raise GraphError(f"{file}: holds no workflow")
+    if models is not None and not models.is_dir():
+        raise GraphError(f"{models}: no such folder; expected ComfyUI's `models` folder, which holds checkpoints, loras, vae")
     found = problems_of(graph, models)
     if json:
         print(jsons.dumps([vars(problem) for problem in found], indent=2, ensure_ascii=False))

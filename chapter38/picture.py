@@ -181,9 +181,10 @@ class Picture:
         notes = [*(f"not honoured: {k} ({v})" for k, v in lock.not_honoured.items()), *lock.notes] if lock else []
         data = base64.b64encode(buffer.getvalue()).decode()
         size = max(256, self.image.width)
+        high = round(size * self.image.height / self.image.width)  # both stated, so that a page does not jump
         return (
-            f'<figure style="margin:0;max-width:{size}px"><img alt="{prompt}" width="{size}" '
-            f'style="image-rendering:auto" src="data:image/png;base64,{data}"><figcaption><b>{prompt}</b><br>'
+            f'<figure style="margin:0;max-width:{size}px"><img alt="{prompt}" width="{size}" height="{high}" '
+            f'style="max-width:100%;height:auto" src="data:image/png;base64,{data}"><figcaption><b>{prompt}</b><br>'
             f"<small>{html.escape(' · '.join([line, *notes]))}</small></figcaption></figure>"
         )
 

@@ -112,6 +112,8 @@ def _what_else(path: Path) -> str:
         start = file.read(2**20)
     if start.lstrip()[:1] == b"{" and (b'"class_type"' in start or b'"nodes"' in start):
         return f"is a ComfyUI workflow, not a picture: `chapter38 check {path}`, or `chapter38 diff {path} OTHER`"
+    if start.lstrip()[:1] == b"{" and b'"prompt"' in start:
+        return f"is a recipe, not a picture: `chapter38 diff {path} OTHER`, or `chapter38 export {path}`"
     return chunks.NO_PICTURE
 
 

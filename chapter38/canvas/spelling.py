@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -124,7 +125,9 @@ def model_files(model: str) -> tuple[Family, dict[str, str]]:
         return FAMILIES[row["family"]], row["files"]
     if model.endswith(WEIGHTS):
         return FAMILIES["sd"], {"ckpt_name": plain_path("model", model)}
-    raise CannotExpress("model", RUNG, f"no ComfyUI file is known for {model!r}; {nearest(model, models())}")
+    like = PurePath(model).name + WEIGHTS[0]
+    own = f"or a checkpoint file that your ComfyUI has, such as {like!r} (`chapter38 export --model`)"
+    raise CannotExpress("model", RUNG, f"no ComfyUI file is known for {model!r}; {nearest(model, models())}, {own}")
 
 
 def model_of(found: Mapping[str, str]) -> str | None:

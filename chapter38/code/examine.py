@@ -157,6 +157,8 @@ def _adapter(header: Header, found: Parts, model: str | None) -> Report:
         base = shapes.base(model or made_for[0])
         report.against = base.name
         report.will_not_load = {"diffusers": diffusers(header, found, base), "comfyui": comfyui(header, found, base)}
+    else:
+        report.notes.append(f"which keys load is unknown: of the bases, only {', '.join(shapes.bases())} are known to the layer")
     return report
 
 

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 from chapter38 import Picture, Recipe
 from chapter38.canvas import Graph, export, read
 from chapter38.cli import app
-from chapter38.errors import GraphError
+from chapter38.errors import CannotExpress, GraphError
 
 RECIPE = Recipe(prompt="a boat (red)", seed=38)
 
@@ -85,7 +85,8 @@ def test_a_file_for_another_command_is_told_which(sources, tmp_path):
         assert f"is a ComfyUI workflow, not a picture: `chapter38 check {sources[name]}`" in said("inspect", sources[name])
     assert "is a weight file: `chapter38 inspect" in said("run", tmp_path / "m.ckpt")
     assert "is a weight file: `chapter38 inspect" in said("diff", sources["picture"], tmp_path / "lora.safetensors")
-    assert said("inspect", sources["recipe"]).endswith("not a PNG, WebP or JPEG")
+    (tmp_path / "other.json").write_text("{}")
+    assert said("inspect", tmp_path / "other.json").endswith("not a PNG, WebP or JPEG")
 
 
 @pytest.mark.parametrize("words", [("run",), ("export",), ("diff", "picture.png")])
@@ -114,3 +115,26 @@ def test_run_says_before_it_draws_that_it_would_write_over_its_source_or_no_pict
     assert "is the file to read" in str(invoke("run", sources["picture"], "-o", sources["picture"]).exception)
     assert "ends in .png or .webp" in str(invoke("run", sources["ui"], "-o", tmp_path / "out.jpg").exception)
     assert sources["picture"].read_bytes() == before and not (tmp_path / "out.jpg").exists()
+
+
+def test_a_picture_of_another_program_is_exported_with_the_checkpoint_that_comfyui_has(tmp_path, sources):
+    text = "a boat\nSteps: 20, Sampler: Euler, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, Model: harbours, Version: 1"
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", text)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a1111.png", pnginfo=info)
+    refused = invoke("export", tmp_path / "a1111.png").exception
+    assert isinstance(refused, CannotExpress) and "'harbours.safetensors' (`chapter38 export --model`)" in str(refused)
+    out = invoke("export", tmp_path / "a1111.png", "--model", "harbours.safetensors", "--to", "comfyui-api")
+    recipe, misfits = read(Graph.from_json(out.stdout))
+    assert (recipe.model, recipe.seed, recipe.spacing, misfits) == ("harbours.safetensors", 1, "karras", [])
+    swapped = invoke("export", sources["ui"], "--model", "mine.safetensors", "--to", "recipe")
+    assert Recipe.from_json(swapped.stdout) == RECIPE.but(model="mine.safetensors")
+
+
+def test_files_that_are_no_pictures_say_which_command_takes_them(tmp_path, sources):
+    for source, says in (("recipe", "is a recipe, not a picture: `chapter38 diff"), ("api", "is a ComfyUI workflow, not a picture")):
+        assert says in str(invoke("inspect", sources[source]).exception)
+    table = " ".join(invoke("inspect", sources["picture"], sources["recipe"]).output.split())
+    assert "warnings" in table and "is a recipe" in table
+    missing = invoke("check", sources["ui"], "--models", tmp_path / "gone").exception
+    assert isinstance(missing, GraphError) and "gone: no such folder" in str(missing)

@@ -199,6 +199,13 @@ def test_held_against_another_model_every_clash_is_named(tmp_path: Path) -> None
         examine(path, "sd51")
 
 
+def test_of_a_transformers_lora_it_says_that_the_verdict_is_unknown(tmp_path: Path) -> None:
+    stem = "transformer.single_transformer_blocks.0.attn.to_q"
+    tensors = {f"{stem}.lora_A.weight": empty((4, 3072)), f"{stem}.lora_B.weight": empty((3072, 4))}
+    report = examine(write(tmp_path / "x.safetensors", tensors, {}))
+    assert report.will_not_load == {} and "which keys load is unknown: of the bases, only postcards, " in "\n".join(describe(report))
+
+
 def test_notes_and_lines_for_a_person(tmp_path: Path) -> None:
     tensors = {
         f"lora_unet_conv_in{end}": shape for end, shape in zip(KOHYA, (empty((0, 4, 3, 3)), empty((64, 0, 1, 1))), strict=True)
