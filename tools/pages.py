@@ -53,15 +53,17 @@ def lessons_table(link: str = "notebooks/{name}.ipynb") -> str:
 def real_models() -> str:
     """Every row of the registry: what it is, what it asks for, on which machine it fits."""
     registry: dict[str, dict[str, Any]] = json.loads((ROOT / "chapter38/models.json").read_text("utf-8"))
-    facts = [key for key in ("tier", "licence", "license", "gated", "gate", "parameters", "memory_gb", "download_gb", "revision")
-             if any(key in row for row in registry.values())]  # fmt: skip
+    facts = ["tier", "memory_gb", "parameters", "licence", "commercial", "gated"]
     rows = []
     for name, row in registry.items():
         defaults = row.get("defaults", {})
         usual = ", ".join(str(defaults[key]) for key in ("sampler", "spacing", "steps", "guidance") if key in defaults)
         hub = f"`{row['hub']}`" if row.get("hub") else "bundled"
-        rows.append([f"`{name}`", hub, f"`{row['pipeline']}`", *(cell(row.get(key)) for key in facts), usual])
-    head = ["name", "where", "pipeline", *(fact.replace("_", " ").replace(" gb", ", GB") for fact in facts), "defaults"]
+        size = round(row["parameters"] / 10**6) if row.get("parameters") else None
+        row = {**row, "parameters": size}
+        rows.append([f"`{name}`", *(cell(row.get(key)) for key in facts), usual, hub, f"`{row['pipeline']}`"])
+    units = {"memory_gb": "memory, GB", "parameters": "parameters, millions"}
+    head = ["name", *(units.get(fact, fact) for fact in facts), "defaults", "where", "pipeline"]
     return (
         "# Real models\n\nEverything that draws with *postcards* draws with these: change `model=` in a recipe. The "
         "table is the registry itself, `chapter38/models.json`; add a row and it is here. What nobody has run on a "
