@@ -180,12 +180,11 @@ class Picture:
             line += f" · ${lock.price.usd} ({lock.price.as_of})"
         notes = [*(f"not honoured: {k} ({v})" for k, v in lock.not_honoured.items()), *lock.notes] if lock else []
         data = base64.b64encode(buffer.getvalue()).decode()
-        size = max(256, self.image.width)
-        high = round(size * self.image.height / self.image.width)  # both stated, so that a page does not jump
+        wide, told = max(256, self.image.width), html.escape(" · ".join([line, *notes]))
+        box = f'width="{wide}" height="{wide * self.image.height // self.image.width}" style="max-width:100%;height:auto"'
         return (
-            f'<figure style="margin:0;max-width:{size}px"><img alt="{prompt}" width="{size}" height="{high}" '
-            f'style="max-width:100%;height:auto" src="data:image/png;base64,{data}"><figcaption><b>{prompt}</b><br>'
-            f"<small>{html.escape(' · '.join([line, *notes]))}</small></figcaption></figure>"
+            f'<figure style="margin:0;max-width:{wide}px"><img alt="{prompt}" {box} src="data:image/png;base64,{data}">'
+            f"<figcaption><b>{prompt}</b><br><small>{told}</small></figcaption></figure>"
         )
 
 

@@ -51,7 +51,8 @@ def write_pipeline(
     for config in folder.rglob("*.json"):  # where the parts were loaded from is nobody's business
         lines = config.read_text("utf-8").splitlines()
         kept = [line for line in lines if '"_name_or_path"' not in line]
-        config.write_text("\n".join(kept) + "\n", "utf-8")
+        # Kept in half, computed in single: Diffusers does so by itself, Transformers where the config says it.
+        config.write_text("\n".join(kept).replace('"dtype": "float16"', '"dtype": "float32"') + "\n", "utf-8")
 
 
 def describe(folder: Path, made: dict[str, Any], drawn: int = 512) -> world.World:

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 import chapter38
 from chapter38.code import denoise, draw, draw_many, load
 from chapter38.code.draw import pass_key
 from chapter38.errors import CannotExpress, RecipeError
 from chapter38.picture import Picture
+from chapter38.postcards import WEIGHTS
 from chapter38.recipe import Recipe
 
 BASE = Recipe(prompt="a small red sailboat on the left, on the sea, at sunset", seed=38, steps=2)
@@ -23,6 +25,14 @@ def test_the_same_recipe_gives_the_same_bytes(parts, tmp_path):
     assert one == two
     assert one.save(tmp_path / "a.png").read_bytes() == two.save(tmp_path / "b.png").read_bytes()
     assert Picture.open(tmp_path / "a.png") == one
+
+
+def test_the_shipped_folder_draws_the_same_by_itself():
+    """As a reader loads any folder: no precision named, nothing of this package in the way."""
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(BASE.prompt, num_inference_steps=2, guidance_scale=4.0, generator=torch.Generator().manual_seed(38))
+    assert theirs.images[0].tobytes() == draw(BASE).image.tobytes()
 
 
 def test_many_in_one_pass_are_the_same_pictures(parts):
