@@ -399,7 +399,7 @@ def _card(row: dict[str, Any]) -> None:
     for key, value in row.items():
         if value not in (None, [], {}, ""):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-            print(f"{key:<18}{text if len(text) <= 2000 else text[:2000] + '…'}")
+            print(f"{key:<16}  {text if len(text) <= 2000 else text[:2000] + '…'}")
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

@@ -271,8 +271,10 @@ def sigma_text(sampler: str, spacing: str, trained: tuple[dict[str, Any], float 
 
     from chapter38.code import samplers, spacings
 
-    found = samplers.levels(sampler, spacing, spacings.trained(*trained), steps)[-(done + 1) :]
-    return ", ".join(np.format_float_positional(np.float32(value), trim="0") for value in found)
+    found = samplers.levels(sampler, spacing, spacings.trained(*trained), steps)
+    if spacing in samplers.TABLE[sampler].native:  # Diffusers' own list, whose last digits are those of float32
+        found = getattr(samplers.scheduler(sampler, spacing, trained[0], steps, trained[1]), "sigmas", found)
+    return ", ".join(np.format_float_positional(np.float32(value), trim="0") for value in found[-(done + 1) :])
 
 
 def _refuse(r: Recipe, family: Family) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from importlib.resources import files
 from textwrap import dedent
 from typing import Any
 
@@ -19,7 +20,7 @@ _KIND = {
 def python(recipe: Recipe) -> str:
     """A stand-alone script of plain Diffusers that draws the same picture (one context of prompt, no second pass).
 
-    Its first argument is the file to write, its second the folder of the model where the Hub has none. The recipe's
+    Its first argument is the file to write, its second the model's folder, if another than the recipe's. The recipe's
     pictures must lie beside it, under the names that `inputs_of` gives. Raises CannotExpress for what plain Diffusers
     has no equal for.
     """
@@ -33,11 +34,13 @@ def python(recipe: Recipe) -> str:
     names = sorted({name, pipeline, *(["ControlNetModel"] if recipe.control else []), *(["AutoencoderKL"] if recipe.vae else [])})
     blocks = [
         f'"""Draws {" ".join(recipe.prompt.split())[:80]!r} with Diffusers: python script.py [picture.png] [model folder]."""\n',
-        "import sys\n\nimport torch",
+        "import sys",
+        "from importlib.util import find_spec" if row.get("folder") else "",
+        "\nimport torch",
         f"from diffusers import {', '.join(names)}",
-        "from PIL import Image\n" if recipe.image or recipe.control else "",
-        'output = sys.argv[1] if len(sys.argv) > 1 else "picture.png"',
-        f"model = sys.argv[2] if len(sys.argv) > 2 else {row['hub'] or recipe.model!r}",
+        "from PIL import Image" if recipe.image or recipe.control else "",
+        '\noutput = sys.argv[1] if len(sys.argv) > 1 else "picture.png"',
+        _BUNDLED.format(name=recipe.model, folder=row["folder"]) if row.get("folder") else _MODEL.format(row["hub"]),
         'device = "cuda" if torch.cuda.is_available() else "cpu"',
         _dtype(row.get("dtype") or "float16"),
         *_parts(recipe),
@@ -48,6 +51,23 @@ def python(recipe: Recipe) -> str:
         "image.save(output)\n",
     ]  # fmt: skip
     return "\n".join(block for block in blocks if block)
+
+
+_MODEL = "model = sys.argv[2] if len(sys.argv) > 2 else {!r}"
+_BUNDLED = """
+# {name} comes with the package chapter38. This asks Python where that lies; nothing of it is imported.
+package = find_spec("chapter38")
+model = sys.argv[2] if len(sys.argv) > 2 else package and package.submodule_search_locations[0] + "/{folder}"
+if not model:
+    sys.exit("chapter38 is not installed here: give the folder of {name}' weights as the second argument")
+"""
+
+
+def _place(r: Recipe, name: str, shelf: str) -> str:
+    """Python for where a LoRA or ControlNet lies: beside a bundled model, else a file, folder or Hub id as it is."""
+    folder = models().get(r.model, {}).get("folder")
+    bundled = folder and files("chapter38").joinpath(folder, shelf + name).is_dir()
+    return f'f"{{model}}/{shelf}{name}"' if bundled else repr(name)
 
 
 def _dtype(there: str) -> str:
@@ -94,7 +114,8 @@ def _scheduler(r: Recipe) -> tuple[str, str]:
 def _parts(r: Recipe) -> list[str]:
     lines = [f"vae = AutoencoderKL.from_pretrained({r.vae!r}, torch_dtype=dtype)"] if r.vae else []
     if r.control:
-        lines.append(f"kinds = {[control.kind for control in r.control]!r}  # folders or Hub ids of ControlNets")
+        kinds = ", ".join(_place(r, control.kind, "controlnet-") for control in r.control)
+        lines.append(f"kinds = [{kinds}]  # folders or Hub ids of ControlNets")
         lines.append("controlnets = [ControlNetModel.from_pretrained(kind, torch_dtype=dtype) for kind in kinds]")
     return lines
 
@@ -105,7 +126,8 @@ def _extra(r: Recipe) -> str:
 
 def _adapters(r: Recipe) -> list[str]:
     """LoRAs by file, stacked in order, each at its weight."""
-    lines = [f'pipe.load_lora_weights({adapter.name!r}, adapter_name="lora{i}")' for i, adapter in enumerate(r.adapters)]
+    places = [_place(r, adapter.name, "loras/") for adapter in r.adapters]
+    lines = [f'pipe.load_lora_weights({file}, adapter_name="lora{i}")' for i, file in enumerate(places)]
     if r.adapters:
         names = [f"lora{i}" for i in range(len(r.adapters))]
         lines.append(f"pipe.set_adapters({names!r}, {[adapter.weight for adapter in r.adapters]!r})")

@@ -219,12 +219,15 @@ def _together(lines: list[Line], out: str, size: int, exact: bool) -> int:
 
     state = _processes()
     rank, ranks = (state.process_index, state.num_processes) if state else (0, 1)
+    numbers: dict[str, list[str]] = {}
+    for line in lines:
+        numbers.setdefault(line.key, []).append(str(line.number))
     with Progress(console=Console(stderr=True), transient=True, disable=rank > 0) as bar:
-        task = bar.add_task("drawing", total=max(1, -(-len({line.key for line in lines}) // ranks)))
+        task = bar.add_task("drawing", total=max(1, -(-len(numbers) // ranks)))
         for row in run(lines, out, size=size, exact=exact, rank=rank, ranks=ranks):
             bar.advance(task)
             if row.status == "failed":
-                bar.console.print(f"{row.key[:12]}: {row.error}", markup=False)
+                bar.console.print(f"line {', '.join(numbers[row.key])}: {row.error}", markup=False)
     if state:
         state.wait_for_everyone()
     if rank:

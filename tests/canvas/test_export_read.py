@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -152,3 +153,14 @@ def test_a_layout_reads_from_left_to_right_without_overlaps():
     frames = [group["bounding"] for group in graph.groups]
     for x, y, w, h in boxes:
         assert sum(a <= x and b <= y and x + w <= a + c and y + h <= b + d for a, b, c, d in frames) == 1
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "dpmpp_2m_sde"])
+def test_a_list_of_levels_is_diffusers_own_to_the_last_bit(sampler):
+    """The noise of a Brownian path goes with the root of a difference in time: rounding elsewhere would show in the picture."""
+    from chapter38.code import load, samplers
+
+    recipe = Recipe(prompt="a boat", sampler=sampler, spacing="trailing", steps=20)
+    (listed,) = [node for node in export(recipe).nodes if node.type == "ManualSigmas"]
+    ours = torch.tensor([float(value) for value in listed.widgets["sigmas"].split(",")])
+    assert torch.equal(ours, samplers.scheduler(sampler, "trailing", load("postcards").scheduler.config, 20).sigmas)

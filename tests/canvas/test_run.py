@@ -3,8 +3,8 @@
 import ast
 import json
 import runpy
+import subprocess
 import sys
-from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -199,6 +199,8 @@ SCRIPTS = {
     "karras": {"sampler": "dpmpp_2m", "spacing": "karras"},
     "clip skip": {"clip_skip": 1, "negative": "a cat"},
     "from a picture": {"image": picture(), "strength": 0.6},
+    "a LoRA that ships": {"adapters": [("dusk", 0.8)]},
+    "the ControlNet that ships": {"control": [{"kind": "edges", "image": picture()}]},
 }
 
 
@@ -217,9 +219,16 @@ def test_the_script_of_plain_diffusers_draws_the_same_picture(tmp_path, monkeypa
     for name, pixels_ in inputs_of(recipe):
         (tmp_path / name).write_bytes(pixels_.png)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["script.py", "out.png", str(files("chapter38") / "postcards" / "weights")])
+    monkeypatch.setattr(sys, "argv", ["script.py", "out.png"])
     runpy.run_path(str(script))
     assert same(Image.open(tmp_path / "out.png"), draw(recipe).image)
+
+
+def test_a_script_says_what_to_do_where_the_package_is_not(tmp_path):
+    (tmp_path / "script.py").write_text(python(Recipe(**BOAT)), "utf-8")
+    hidden = f"import importlib.util as u, runpy, sys; u.find_spec = lambda name: None; runpy.run_path({str(tmp_path / 'script.py')!r})"
+    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True)
+    assert done.returncode == 1 and "give the folder of postcards' weights as the second argument" in done.stderr
 
 
 @pytest.mark.parametrize(("field", "changes"), [

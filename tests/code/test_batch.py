@@ -222,3 +222,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "bad.jsonl").write_text("{}\n")
     assert batch.main([str(tmp_path / "bad.jsonl"), "-o", str(tmp_path / "out")]) == 1
     assert "0 of 1 recipes drawn, 1 failed" in capsys.readouterr().out
+
+
+def test_the_command_names_the_line_that_failed(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipes.jsonl").write_text(jsonl(recipes(model, 1)) + "nonsense\n\nnonsense\n")
+    assert batch.main([str(tmp_path / "recipes.jsonl"), "-o", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "line 2, 4: not JSON" in said.err and "1 of 3 recipes drawn, 2 failed" in said.out
