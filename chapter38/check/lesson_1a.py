@@ -21,6 +21,8 @@ def check_passes(at_four: int, at_one: int) -> Verdict:
     """How many latents pass through the denoiser in 20 steps at guidance 4 and at guidance 1."""
     if (at_four, at_one) == (40, 20):
         return Verdict(True, "guidance doubles the work, and Diffusers skips the second half where it would cancel.")
+    if not all(isinstance(answer, (int, float)) for answer in (at_four, at_one)):
+        return Verdict(False, f"expected two whole numbers, got {at_four!r} and {at_one!r}.")
     if at_four == 20:
         return Verdict(False, "at guidance 4 the loop needs two predictions a step; count both halves of the batch.")
     if at_four == 40 and at_one == 40:
@@ -89,6 +91,7 @@ def check_loop(my_loop: Callable[..., Any]) -> Verdict:
 _MISTAKES = {
     "raw input": "so it comes out when the denoiser sees the latents as they are; this scheduler scales them first.",
     "raw noise": "so it comes out when the loop starts from noise of unit variance; this scheduler starts elsewhere.",
+    "raw": "so it comes out when the scheduler is not asked for the scale of its first noise, nor for that of its input.",
     "swapped": "so it comes out when the halves are taken for each other: which of the two heard the prompt?",
     "constant": "so it comes out when the first scale is used in every step.",
     "unguided": "so it comes out when only the prediction with the prompt is used; the scales did nothing.",
@@ -119,11 +122,11 @@ def _walk(kit: _Kit, scales: Sequence[float], mistake: str = "") -> torch.Tensor
     """The reference, or what comes out with one of the mistakes."""
     solver = kit.parts.scheduler
     solver.set_timesteps(len(scales))
-    latents = kit.noise * (1 if mistake == "raw noise" else solver.init_noise_sigma)
+    latents = kit.noise * (1 if mistake in ("raw noise", "raw") else solver.init_noise_sigma)
     halves = torch.cat([kit.words, kit.silence] if mistake == "swapped" else [kit.silence, kit.words])
     for t, own in zip(solver.timesteps, scales, strict=True):
         x = solver.scale_model_input(torch.cat([latents] * 2), t)
-        x = torch.cat([latents] * 2) if mistake == "raw input" else x
+        x = torch.cat([latents] * 2) if mistake in ("raw input", "raw") else x
         without, given = kit.parts.denoiser(x, t, encoder_hidden_states=halves)[0].chunk(2)
         scale = {"unguided": 1.0, "constant": scales[0]}.get(mistake, own)
         latents = solver.step(without + scale * (given - without), t, latents)[0]

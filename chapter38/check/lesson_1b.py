@@ -21,7 +21,10 @@ def check_evaluations(answer: Mapping[str, Any]) -> Verdict:
     """Evaluations of the denoiser in 30 steps, for each sampler named."""
     if any(value is ... for value in answer.values()):
         return Verdict(None, "put a number where each ... stands, and run this cell again.")
-    wrong = {name: value for name, value in answer.items() if value != _evaluations(name, 30)}
+    asked = ("euler", "heun", "dpm_2", "pndm")
+    if missing := [name for name in asked if name not in answer]:
+        return Verdict(False, f"there is no number for {', '.join(missing)} yet.")
+    wrong = {name: answer[name] for name in asked if answer[name] != _evaluations(name, 30)}
     if not wrong:
         return Verdict(True, "two evaluations a step where the slope is taken twice, but for the last; pndm warms up once.")
     if set(answer.values()) == {30}:

@@ -11,7 +11,14 @@ from chapter38.check import lesson_1a as check
 
 @pytest.mark.parametrize(
     ("four", "one", "hint"),
-    [(20, 20, "two predictions"), (40, 40, "g = 1"), (40, 0, "still"), (80, 40, "count one step"), (21, 20, "count one")],
+    [
+        (20, 20, "two predictions"),
+        (40, 40, "g = 1"),
+        (40, 0, "still"),
+        (80, 40, "count one step"),
+        (21, 20, "count one"),
+        ("40", 20, "whole numbers"),
+    ],
 )
 def test_passes(four: int, one: int, hint: str) -> None:
     verdict = check.check_passes(four, one)
@@ -67,6 +74,7 @@ def _loop(*, scaled: bool = True, started: bool = True, order: int = 1, constant
 LOOPS = {
     "input not scaled": (_loop(scaled=False), "scales them first"),
     "noise not scaled": (_loop(started=False), "unit variance"),
+    "neither scaled": (_loop(scaled=False, started=False), "nor for that of its input"),
     "halves swapped": (_loop(order=-1), "which of the two"),
     "one scale": (_loop(constant=True), "first scale"),
     "the noise comes back": (lambda parts, words, silence, noise, scales: noise, "differ from the reference"),

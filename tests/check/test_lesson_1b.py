@@ -28,6 +28,11 @@ def test_evaluations_stay_open_while_one_is_missing() -> None:
     assert check.check_evaluations({**RIGHT, "heun": ...}).right is None
 
 
+def test_a_part_of_the_evaluations_is_not_the_answer() -> None:
+    verdict = check.check_evaluations({"euler": 30, "pndm": 31})
+    assert not verdict and "no number for heun, dpm_2" in verdict.why
+
+
 FAIR = {
     "the budget is no number of steps": (lambda sampler, budget: budget, "more than the budget"),
     "half for all": (lambda sampler, budget: budget // 2, "one step more"),
