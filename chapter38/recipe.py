@@ -254,9 +254,9 @@ class Recipe(_Frozen):
     @classmethod
     def _known_sampler(cls, name: str) -> str:
         if name not in SAMPLERS:
-            sampler, _, spacing = name.rpartition("_")
-            if sampler in SAMPLERS and spacing in SPACINGS:
-                raise ValueError(f"unknown sampler {name!r}: it is two choices, sampler {sampler!r} and spacing {spacing!r}")
+            for spacing in SPACINGS:
+                if (own := name.removesuffix(f"_{spacing}")) in SAMPLERS:
+                    raise ValueError(f"unknown sampler {name!r}: it is two choices, sampler {own!r} and spacing {spacing!r}")
             raise ValueError(f"unknown sampler {name!r}; {nearest(name, SAMPLERS)}")
         return name
 

@@ -95,6 +95,7 @@ def test_a_recipe_from_a_file_with_changes(run, tmp_path):
     [
         (["draw", "a", "--sampler", "eular"], "sampler: unknown sampler 'eular'; did you mean 'euler'?"),
         (["draw", "a", "--sampler", "dpmpp_2m_karras"], "it is two choices, sampler 'dpmpp_2m' and spacing 'karras'"),
+        (["draw", "a", "--sampler", "euler_sgm_uniform"], "sampler 'euler' and spacing 'sgm_uniform'"),
         (["draw", "a", "--model", "poscards"], "unknown model 'poscards'; did you mean 'postcards'?"),
         (["draw", "a", "--width", "100"], "width: 100 is not a multiple of 8; the nearest are 96 and 104"),
         (["draw"], "nothing to draw: give a prompt, or --recipe FILE"),

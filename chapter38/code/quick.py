@@ -18,7 +18,7 @@ class _OneDNN(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is torch.nn.functional.linear and not kwargs and not torch.is_grad_enabled():
+        if func is torch.nn.functional.linear and not (types or kwargs or torch.is_grad_enabled()):
             x, weight, bias = (*args, None)[:3]
             if x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu":
                 return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
