@@ -247,10 +247,11 @@ def window(r: Recipe, start: float, end: float) -> tuple[float, float]:
     if (start, end) == (0, 1):
         return start, end
     from chapter38.code.samplers import scheduler
+    from chapter38.code.start import skipped_steps
 
     solver = scheduler(r.sampler, r.spacing, SCALED_LINEAR, r.steps)
-    done = min(int(r.steps * r.strength), r.steps)
-    times = [float(t) for t in solver.timesteps[(r.steps - done) * getattr(solver, "order", 1) :]]
+    skipped = skipped_steps(solver, r.steps, r.strength) * getattr(solver, "order", 1)
+    times = [float(t) for t in solver.timesteps[skipped:]]
     count = len(times)
     on = [i for i in range(count) if start <= i / count and (i + 1) / count <= end]
     if not on or r.hires:

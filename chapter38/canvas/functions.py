@@ -460,7 +460,7 @@ def _sample(ctx: "Context", guider: Guider, seed: int, sampler: str, sigmas: Sig
         begun.mask = functional.interpolate(latent.mask[:, None], size=size, mode="bilinear").to(noise)
     told = _told(model, guider, recipe, count)
     adapters.attach(model, guider.model.loras)
-    recipe = recipe.model_copy(update={"strength": min(1.0, (done + 0.5) / steps)})
+    recipe = recipe.model_copy(update={"steps": steps, "strength": min(1.0, (done + 0.5) / steps)})
     speak = _speak(model, guider.positive, recipe, solver, begun)
     step = None
     for step in loop(model, told, solver, begun, speak, recipe, [seed]):
@@ -512,7 +512,7 @@ def _speak(model: Parts, told: Told, recipe: Recipe, solver: Any, begun: start.S
     """The ControlNets of a conditioning; ComfyUI's percents of timesteps become fractions of these steps."""
     if not told.controls:
         return control.hook(model, recipe)
-    times = [float(t) for t in begun.lay(solver, recipe.strength)[0]]
+    times = [float(t) for t in begun.lay(solver, recipe)[0]]
     found = []
     for kind, image, strength, first, last in told.controls:
         on = [

@@ -81,10 +81,10 @@ def loop(
 ) -> Iterator[Step]:
     """The loop itself, for whoever brings its own conditioning, scheduler and start.
 
-    Of `recipe` it takes guidance, strength and the picture's size; `seeds` are those of the step noise.
+    Of `recipe` it takes guidance, steps, strength and the picture's size; `seeds` are those of the step noise.
     """
     solver.timesteps = solver.timesteps.to(parts.device)
-    times, latent = begun.lay(solver, recipe.strength)
+    times, latent = begun.lay(solver, recipe)
     options = _step_options(solver, [torch.Generator().manual_seed((seed + 1) % 2**64) for seed in seeds])
     scaled = getattr(solver, "scale_model_input", lambda sample, t: sample)
 

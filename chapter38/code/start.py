@@ -24,12 +24,12 @@ class Start:
     image: torch.Tensor | None = None
     mask: torch.Tensor | None = None
 
-    def lay(self, solver: Any, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(timesteps to walk, first latents in the scheduler's scale); strength counts from the end."""
+    def lay(self, solver: Any, recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+        """(timesteps to walk, first latents in the scheduler's scale); strength counts from the end of the list."""
         if self.image is None:
             return solver.timesteps, self.noise * getattr(solver, "init_noise_sigma", 1.0)
-        steps = solver.num_inference_steps
-        skipped = (steps - min(int(steps * strength), steps)) * solver.order
+        steps, strength = recipe.steps, recipe.strength
+        skipped = skipped_steps(solver, steps, strength) * solver.order
         times = solver.timesteps[skipped:]
         if not len(times):
             raise RecipeError(f"strength {strength:g} of {steps} steps leaves no step to draw; raise strength or steps")
@@ -45,6 +45,16 @@ class Start:
             return latent
         behind = self.image if not len(rest) else _noised(solver, self.image, self.noise, rest[0])
         return (1 - self.mask) * behind + self.mask * latent
+
+
+def skipped_steps(solver: Any, steps: int, strength: float) -> int:
+    """How many steps of a scheduler's list a strength leaves out: the last int(steps * strength) of them run.
+
+    `steps` are those asked for: a spacing may list more or fewer, and ComfyUI, too, counts what was asked for.
+    """
+    if strength >= 1:
+        return 0
+    return max(0, int(solver.num_inference_steps) - int(steps * strength))
 
 
 def noise(recipe: Recipe, parts: Parts) -> torch.Tensor:
