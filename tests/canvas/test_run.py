@@ -54,6 +54,13 @@ RECIPES = {
     "two evaluations a step": {"sampler": "heun", "spacing": "simple"},
     "clip skip": {"clip_skip": 1},
     "from a picture": {"image": picture(), "strength": 0.6},
+    "from a picture, a list of 14 for 13 steps": {
+        "image": picture(),
+        "strength": 0.8,
+        "sampler": "heun",
+        "spacing": "ddim_uniform",
+        "steps": 13,
+    },
     "within a mask": {"image": picture(), "mask": mask(), "strength": 0.6, "sampler": "euler", "spacing": "karras"},
     "in two passes": {"hires": {"scale": 1.5, "steps": 2}},
 }

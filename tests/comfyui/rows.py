@@ -43,7 +43,7 @@ def _pictures(fields: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def picture(name: str) -> Image.Image:
-    """"scene": a boat at sea; "hint": its edges; masks: on the grid of 8 pixels that latents have, off it, and grey."""
+    """ "scene": a boat at sea; "hint": its edges; masks: on the grid of 8 pixels that latents have, off it, and grey."""
     drawn = Image.new("RGB", (128, 128), "black" if name == "hint" else "skyblue")
     pen = ImageDraw.Draw(drawn)
     if name in ("scene", "hint"):
@@ -96,6 +96,7 @@ REST: dict[str, dict[str, Any]] = {
     "img2img: euler, 0.7": {"image": "scene", "strength": 0.7, **_EULER},
     "img2img: dpmpp_2m, 0.3": {"image": "scene", "strength": 0.3, **_KARRAS},
     "img2img: euler_ancestral, 0.6": {"image": "scene", "strength": 0.6, "sampler": "euler_ancestral", "spacing": "normal"},
+    "img2img: 14 levels for 13 steps": {"image": "scene", "strength": 0.8, "sampler": "uni_pc", "spacing": "ddim_uniform", "steps": 13},
     "img2img: strength 1": {"image": "scene"},
     "inpaint: ddim, grid": _INPAINT,
     "inpaint: euler, grid": {**_INPAINT, **_EULER},
