@@ -198,7 +198,7 @@ from chapter38.call.server import loopback
 posted = Recipe(prompt=recipe.prompt, seed=recipe.seed)  # the same recipe, of the model that the server has
 with loopback() as address:
     by_call = call.draw(posted, "replicate", address=address, best_effort=True)
-print(by_call.receipt.lock.not_honoured or "nothing was left out on the way")
+print(by_call.receipt.lock.not_honoured or "the protocol had a place for every field")
 
 # %% [markdown]
 # ## Proof: the same picture three times
@@ -363,6 +363,9 @@ check_rule(my_rule)
 # <details><summary>Solution</summary>
 #
 # ```python
+# from chapter38.ladder import CONTROL
+#
+#
 # def my_rule(needs):
 #     rungs = [CONTROL[name] for name in needs.control]
 #     if needs.offline or needs.residency or needs.adapters:

@@ -156,7 +156,7 @@ for spacing in ("leading", "trailing", "karras"):
 
 # %% [markdown]
 # Each row walks from much noise to none in six steps. *Leading* does not start at the top. *Karras* spends its steps
-# at the small levels. Where is that better? You will measure it below.
+# at the small levels.
 #
 # ## Every sampler on one seed
 #
@@ -375,7 +375,7 @@ print(f"20 steps: ddpm is {wrong['ddpm'][2]:.1%} off, ddim {wrong['ddim'][2]:.1%
 sweep = show.sweep("38_1b")
 quality = {(row["sampler"], row["steps"]): row for row in sweep["rows"]}
 kinds, counts = list(dict.fromkeys(k for k, _ in quality)), sorted({n for _, n in quality})
-fig, ax = show.axes("steps", "all six attributes right (share)", "Without added noise, fewer steps suffice")
+fig, ax = show.axes("steps", "all six attributes right (share)", "DDIM needs fewer steps than DDPM")
 for name, colour, marker in zip(kinds, ("#D55E00", "#0072B2", "#009E73"), "so^"):
     measured = [n for n in counts if (name, n) in quality]
     value, low, high = np.array([quality[name, n]["adherence"] for n in measured]).T

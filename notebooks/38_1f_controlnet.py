@@ -537,7 +537,7 @@ show.pictures(
     ["first map", "second map", "merged", *pairs],
     alt="Three maps: a house on the right, a tree on the left before mountains, and both laid over each other; and five "
     "drawings of a red house, with each map alone, with both added, with both in turns, and with the merged map.",
-    caption="Added, one map can silence the other; merged, both are drawn.",
+    caption="Added, one map can silence the other; merged, most of both is drawn.",
     columns=4,
 )
 

@@ -303,7 +303,7 @@ print(f"in {sure.never:.1%} of the draws renting never pays")
 assert sure.low < sure.pictures < sure.high and sure.high > 2 * sure.low
 
 # %% [markdown]
-# A factor of several between the ends. "The break-even is at a quarter of a million" would have been a lie of
+# A factor of three between the ends. "The break-even is at a quarter of a million" would have been a lie of
 # precision. Which input should you find out more about? Move one at a time, the others at their middle:
 
 # %%

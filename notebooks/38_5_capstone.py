@@ -856,6 +856,11 @@ check_budget(chance)
 # <details><summary>Solution</summary>
 #
 # ```python
+# from decimal import Decimal
+#
+# from scipy.stats import binom
+#
+#
 # def chance(budget, usd, right, motifs):
 #     draws = int(Decimal(budget) / Decimal(usd))  # float division would lose a draw now and then
 #     return float(binom.sf(motifs - 1, draws, right))  # at least `motifs` right ones among all draws

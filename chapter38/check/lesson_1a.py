@@ -44,7 +44,7 @@ def check_fade(fade: Callable[..., Any]) -> Verdict:
     if found == n // 2:
         return Verdict(True, f"{found} steps at {RECIPE.guidance:g}, {n - found} at 2: it acts on the next step.")
     if found == n:
-        return Verdict(False, "nothing changed: every step ran at the scale that was asked for.")
+        return Verdict(False, f"nothing changed: each of the {n} steps of this check ran at the scale that was asked for.")
     if found is not None:
         return Verdict(
             False, f"of {n} steps the first {found} ran at the scale that was asked for, and {n // 2} should have. "

@@ -206,6 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         lines = read(options.recipes.read_text("utf-8"))
         failed = _together(lines, options.output, options.size, options.exact)
+    except FileNotFoundError as error:
+        print(f"chapter38: {error.filename}: no such file", file=sys.stderr)
+        return 2
     except (Chapter38Error, OSError, UnicodeDecodeError) as error:
         print(f"chapter38: {_reason(error)}", file=sys.stderr)
         return 2

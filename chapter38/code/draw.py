@@ -18,7 +18,7 @@ from chapter38.code.families import FAMILIES
 from chapter38.code.parts import Parts
 from chapter38.code.quick import quick
 from chapter38.code.whole import draw_whole
-from chapter38.errors import CannotExpress
+from chapter38.errors import CannotExpress, RecipeError
 from chapter38.picture import Lock, Meter, Picture, Receipt
 from chapter38.recipe import Pixels, Recipe
 
@@ -34,6 +34,8 @@ def draw(recipe: Recipe, *, parts: Parts | None = None, watch: Watch | None = No
     best_effort  leave out a field that cannot be honoured, and record it on the receipt, instead of raising
                  CannotExpress
     """
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"draw takes one Recipe, such as Recipe(prompt='a boat'), not {recipe!r:.40}; for several, draw_many")
     given, dropped = recipe, {}
     while True:
         try:
@@ -51,7 +53,10 @@ def draw(recipe: Recipe, *, parts: Parts | None = None, watch: Watch | None = No
 
 
 def draw_many(recipes: list[Recipe], *, parts: Parts | None = None, watch: Watch | None = None) -> list[Picture]:
-    """Draw recipes in their order; those that differ in words, seed and pictures only share a pass."""
+    """Draw recipes in their order; those that differ in words, seed and pictures only share a pass.
+
+    A picture that shared a pass may differ from its lone drawing by 1/255; to the bit, draw them one by one.
+    """
     groups: dict[str, list[int]] = {}
     for place, recipe in enumerate(recipes):
         groups.setdefault(pass_key(recipe), []).append(place)

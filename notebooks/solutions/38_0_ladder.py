@@ -3,7 +3,7 @@
 
 # %%
 from chapter38.check.lesson_0 import check_lift, check_rule, check_rungs
-from chapter38.ladder import CONTROL, Needs
+from chapter38.ladder import Needs
 
 # %% [markdown]
 # ## Exercise 1
@@ -27,8 +27,10 @@ assert check_lift(stuck, lifted)
 # %% [markdown]
 # ## Exercise 3
 
-
 # %%
+from chapter38.ladder import CONTROL
+
+
 def my_rule(needs):
     rungs = [CONTROL[name] for name in needs.control]
     if needs.offline or needs.residency or needs.adapters:

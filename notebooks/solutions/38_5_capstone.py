@@ -3,10 +3,7 @@
 
 # %%
 import tempfile
-from decimal import Decimal
 from pathlib import Path
-
-from scipy.stats import binom
 
 from chapter38 import Recipe, draw
 from chapter38.check.lesson_5 import check_budget, check_delivery, check_honest, check_repair
@@ -40,8 +37,12 @@ assert check_honest(interval)
 # %% [markdown]
 # ## Exercise 3
 
-
 # %%
+from decimal import Decimal
+
+from scipy.stats import binom
+
+
 def chance(budget, usd, right, motifs):
     draws = int(Decimal(budget) / Decimal(usd))  # float division would lose a draw now and then
     return float(binom.sf(motifs - 1, draws, right))  # at least `motifs` right ones among all draws

@@ -89,3 +89,9 @@ def test_the_top_level_names_a_rung(parts):
     assert chapter38.draw(BASE).image.tobytes() == draw(BASE, parts=parts).image.tobytes()
     with pytest.raises(RecipeError, match="did you mean 'code'"):
         chapter38.draw(BASE, rung="cod")
+
+
+@pytest.mark.parametrize("wrong", ["a boat", [BASE], {"prompt": "a boat"}])
+def test_what_is_no_recipe_is_told_so(wrong):
+    with pytest.raises(RecipeError, match="draw takes one Recipe.*for several, draw_many"):
+        draw(wrong)
